@@ -1,0 +1,39 @@
+# Every target sets up what it needs, from an empty folder: a virtual environment with a CPU or CUDA build of torch,
+# whichever `pip install $(TORCH)` gives on this machine, then the project with its development tools.
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint bench setup clean
+
+setup: $(READY)
+
+# torch goes first and alone: any other order lets a dependency choose its build.
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (once; a few minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python demo/run.py
+
+test: $(READY)
+	@$(BIN)/python -m pytest -m "not heavy"
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model eval demo bench
+
+# lm-evaluation-harness goes beside the project, with torch held at its version.
+$(VENV)/.bench-ready: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" -e ".[bench]"
+	@touch $@
+
+bench: $(VENV)/.bench-ready
+	@$(BIN)/python bench/bench_choose.py
+
+clean:
+	rm -rf $(VENV) results demo/out bench/out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,219 @@
+"""BIG-Bench Hard: 27 tasks, 6,511 questions, three worked examples with a chain of thought.
+
+    python eval/evaluate_bbh.py -c Qwen/Qwen-7B -d BIG-Bench-Hard-main.zip
+    python eval/evaluate_bbh.py -c Qwen/Qwen-7B -d BIG-Bench-Hard-main.zip --no-cot      # answer-only
+
+-d: the repository suzgunmirac/BIG-Bench-Hard (Suzgun et al. 2022) as a folder or its archive: `bbh/{task}.json` and
+`cot-prompts/{task}.txt`. (lukaemon/bbh on the hub has the questions but not the examples.)
+
+Protocol: the examples without their canary line, the question, `A: Let's think step by step.`; the reply is cut at the
+next question; the answer follows the last `the answer is`, one final full stop dropped, and must be the target exactly.
+--no-cot is ours: the same examples with nothing but their answers, made from the chain-of-thought prompts; the whole
+reply is the answer. The robust reading forgives case, spaces, emphasis, and an option without its brackets or with its
+text. The average is over the 27 tasks; the paper counts the three sizes of logical_deduction, and those of
+tracking_shuffled_objects, as one task (23 tasks, of which 11 algorithmic and 12 NLP).
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness.cli import parser
+from harness.data import Hub, Item, choose_subjects, locate
+from harness.errors import UserError, one_line, run_script
+from harness.run import Run
+from harness.stats import Score, accuracy, macro_accuracy
+
+ALGORITHMIC = (
+    "boolean_expressions",
+    "dyck_languages",
+    "geometric_shapes",
+    "logical_deduction_five_objects",
+    "logical_deduction_seven_objects",
+    "logical_deduction_three_objects",
+    "multistep_arithmetic_two",
+    "navigate",
+    "object_counting",
+    "temporal_sequences",
+    "tracking_shuffled_objects_five_objects",
+    "tracking_shuffled_objects_seven_objects",
+    "tracking_shuffled_objects_three_objects",
+    "web_of_lies",
+    "word_sorting",
+)
+NLP = (
+    "causal_judgement",
+    "date_understanding",
+    "disambiguation_qa",
+    "formal_fallacies",
+    "hyperbaton",
+    "movie_recommendation",
+    "penguins_in_a_table",
+    "reasoning_about_colored_objects",
+    "ruin_names",
+    "salient_translation_error_detection",
+    "snarks",
+    "sports_understanding",
+)
+TASKS = sorted(ALGORITHMIC + NLP)
+OFFICIAL_N = 6511
+NOT_ON_HUB = Hub("", "")
+SHOTS = 3
+STOPS = ("<|endoftext|>", "\n\nQ:")
+THINK = "Let's think step by step."
+
+# --- data ---
+
+
+def given_folder(given: str | None) -> str:
+    if given and Path(given).expanduser().exists():
+        return given
+    missing = f"no folder {given}" if given else "no -d"
+    raise UserError(f"{missing}: BBH's examples are not on the hub; -d wants the repository suzgunmirac/BIG-Bench-Hard")
+
+
+def read_task(path: Path) -> list[dict[str, str]]:
+    """The questions of a task: rows of `input` and `target`."""
+    try:
+        rows = json.loads(read_text(path))["examples"]
+        return [{"input": row["input"], "target": row["target"]} for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} has no "examples" of "input" and "target" ({one_line(error)})') from error
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"missing file {path}; -d wants the whole repository suzgunmirac/BIG-Bench-Hard") from error
+
+
+# --- prompt ---
+
+
+def examples(prompt_file: str, cot: bool) -> str:
+    """The task's description and its worked examples; the canary is what stands above the first line of dashes."""
+    text = prompt_file.split("-----\n", 1)[-1].strip()
+    if cot:
+        return text
+    description, *worked = text.split("\n\nQ: ")
+    return "\n\n".join([description, *(_answer_only(example) for example in worked)])
+
+
+def _answer_only(example: str) -> str:
+    question, reasoning = example.split(f"\nA: {THINK}", 1)
+    return f"Q: {question}\nA: {reasoning.rsplit('the answer is ', 1)[1].strip().removesuffix('.')}"
+
+
+def prompt(shots: str, question: str, cot: bool) -> str:
+    return f"{shots}\n\nQ: {question}\nA:{' ' + THINK if cot else ''}"
+
+
+# --- extract and score ---
+
+
+def truncate(reply: str) -> str:
+    for stop in STOPS:
+        reply = reply.split(stop)[0]
+    return reply
+
+
+def read(reply: str, cot: bool) -> str:
+    """protocol: what follows the last `the answer is`, one final full stop dropped; answer-only: the reply as it is."""
+    if not cot:
+        return reply.strip()
+    return reply.rsplit("the answer is", 1)[-1].strip().removesuffix(".")
+
+
+def read_robust(reply: str, cot: bool) -> str:
+    """robust: the first line behind the last `answer is` (or the last line), without emphasis and final punctuation."""
+    reply = re.sub(r"[*`$]", "", reply).strip()
+    announced = re.split(r"(?i)\banswer(?: is:?|:)", reply)
+    lines = announced[-1].strip().split("\n") if len(announced) > 1 else reply.split("\n")
+    line = lines[-1] if cot and len(announced) == 1 else lines[0]
+    return line.strip().strip("\"'“”").rstrip(".!").strip()
+
+
+def same(said: str, target: str) -> bool:
+    """Equal but for case and spaces; `(B)` is also said by `B` and by `(B) with its text`, True by `True, because`."""
+    if option := re.fullmatch(r"\(([A-Z])\)", target):
+        if len(set(re.findall(r"\([A-Z]\)", said))) > 1:  # "(A) or (B)" names none
+            return False
+        named = re.match(r"\(([A-Za-z])\)|(?:option )?([A-Z])(?:[).:,]|\s*$)", said)
+        return named is not None and (named.group(1) or named.group(2)).upper() == option.group(1)
+    squeezed = re.sub(r"\s+", "", said).casefold()
+    if squeezed == re.sub(r"\s+", "", target).casefold():
+        return True
+    if target.lower() in ("yes", "no", "true", "false", "valid", "invalid"):
+        return re.split(r"\W", said.strip().casefold(), maxsplit=1)[0] == target.casefold()
+    return False
+
+
+def score(reply: str, target: str, cot: bool) -> dict[str, Any]:
+    reply = truncate(reply)
+    prediction, robust = read(reply, cot), read_robust(reply, cot)
+    return {
+        "prediction": prediction,
+        "gold": target,
+        "correct": prediction == target,
+        "prediction_robust": robust,
+        "correct_robust": prediction == target or same(robust, target),
+    }
+
+
+# --- the table ---
+
+
+def paper_average(run: Run, tasks: Iterable[str]) -> Score:
+    """Mean over the tasks as the paper counts them: the three sizes of a family are one task."""
+    families: dict[str, list[bool]] = {}
+    for record in run.records:
+        if record["subject"] in tasks:
+            family = re.sub(r"^(logical_deduction|tracking_shuffled_objects)_.*", r"\1", record["subject"])
+            families.setdefault(family, []).append(record["correct"])
+    return macro_accuracy(families.values(), compared=False)
+
+
+def main() -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--no-cot", action="store_true", help="answer-only: the examples without their reasoning")
+    args = flags.parse_args()
+    cot = not args.no_cot
+    run = Run(args, "bbh", OFFICIAL_N)
+    folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds="cot-prompts")
+
+    items = []
+    there = [task for task in TASKS if not run.demo or (folder / "bbh" / f"{task}.json").exists()]
+    for task in choose_subjects(there, args.subjects):
+        shots = examples(read_text(folder / "cot-prompts" / f"{task}.txt"), cot)
+        for number, row in enumerate(read_task(folder / "bbh" / f"{task}.json")):
+            items.append(Item(f"{task}/{number}", task, prompt(shots, row["input"], cot), row["target"]))
+    run.start(items, {"num_fewshot": SHOTS, "cot": cot}, {"stop": STOPS})
+    for item, reply in run.generate():
+        run.save(item, response=reply, **score(reply, item.gold, cot))
+
+    def by_task(field: str) -> dict[str, list[bool]]:
+        found: dict[str, list[bool]] = {}
+        for record in run.records:
+            found.setdefault(record["subject"], []).append(record[field])
+        return found
+
+    # The reported figures are those with a chain of thought: answer-only is not laid beside them.
+    scores = {
+        "acc": macro_accuracy(by_task("correct").values(), compared=cot),
+        "acc_robust": macro_accuracy(by_task("correct_robust").values(), compared=False),
+    }
+    halves = {"all": TASKS, "algorithmic": ALGORITHMIC, "nlp": NLP}
+    averages = {name: paper_average(run, tasks) for name, tasks in halves.items()}
+    breakdowns = {
+        "as the paper counts": {name: score for name, score in averages.items() if score.n},
+        "by task": {task: accuracy(marks) for task, marks in by_task("correct").items()},
+    }
+    notes = [run.list_disagreements([r["id"] for r in run.records if r["correct"] != r["correct_robust"]])]
+    return run.report(scores, breakdowns, notes, shots=SHOTS)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,82 @@
+"""CMMLU: 67 subjects of four-way multiple choice in Chinese, 11,582 questions (Li et al. 2023, arXiv 2306.09212).
+
+    python eval/evaluate_cmmlu.py -c Qwen/Qwen-7B -d data/cmmlu              # base: 5-shot
+    python eval/evaluate_cmmlu.py -c Qwen/Qwen-7B-Chat -d data/cmmlu         # chat: 0-shot; -k 5 for 5-shot
+
+Prompts, tokens and chat readings are C-Eval's; the average is over subjects (macro). A subject may be in two groups.
+"""
+
+from choice_replies import read_letter_zh, robust_letter_zh
+from evaluate_ceval import base_prompt, chat_prompt
+
+from harness import choices
+from harness.cli import parser
+from harness.data import Hub, Item, choose_subjects, locate
+from harness.errors import run_script
+from harness.run import Run
+from harness.stats import macro_accuracy
+
+HUB = Hub("haonan-li/cmmlu", "cmmlu_v1_0_1.zip")
+COLUMNS = ("Question", "A", "B", "C", "D", "Answer")
+OFFICIAL_N = 11582
+
+GROUPS = {
+    "stem": """anatomy astronomy college_actuarial_science college_engineering_hydrology college_mathematics
+        college_medical_statistics computer_science conceptual_physics electrical_engineering elementary_mathematics
+        genetics high_school_biology high_school_chemistry high_school_mathematics high_school_physics
+        machine_learning virology""".split(),
+    "humanities": """arts chinese_history chinese_literature college_law global_facts international_law jurisprudence
+        logical marxist_theory philosophy professional_law world_history world_religions""".split(),
+    "social_science": """ancient_chinese business_ethics chinese_civil_service_exam chinese_food_culture
+        chinese_foreign_policy chinese_teacher_qualification college_education economics education elementary_chinese
+        ethnology high_school_geography high_school_politics journalism management marketing modern_chinese
+        professional_accounting professional_psychology public_relations security_study sociology""".split(),
+    "other": """agronomy chinese_driving_rule clinical_knowledge college_medicine computer_security
+        construction_project_management elementary_commonsense elementary_information_and_technology food_science
+        human_sexuality legal_and_moral_basis nutrition professional_medicine sports_science
+        traditional_chinese_medicine""".split(),
+    "china_specific": """ancient_chinese chinese_civil_service_exam chinese_driving_rule chinese_food_culture
+        chinese_foreign_policy chinese_history chinese_literature chinese_teacher_qualification
+        construction_project_management elementary_chinese elementary_commonsense ethnology high_school_politics
+        modern_chinese traditional_chinese_medicine""".split(),
+}
+SUBJECTS = sorted({subject for group in GROUPS.values() for subject in group})
+
+
+def main() -> int:
+    args = parser(__doc__, shots=5, chat_shots=0).parse_args()
+    run = Run(args, "cmmlu", OFFICIAL_N, choice=True)
+    shots = run.shots(base=5, chat=0)
+    folder = locate(run.data_path, HUB, holds="test")
+
+    def read(path, count=None):
+        found = (
+            choices.rows(path, COLUMNS, True, "Answer")
+            if count is None
+            else choices.shots(path, COLUMNS, count, True, "Answer")
+        )
+        return [{**row, "question": row["Question"]} for row in found]
+
+    items = []
+    for subject in choose_subjects(choices.present(run, folder / "test", ".csv", SUBJECTS), args.subjects):
+        dev = read(folder / "dev" / f"{subject}.csv", shots) if shots else []
+        for number, row in enumerate(read(folder / "test" / f"{subject}.csv")):
+            prompt = chat_prompt(row) if run.chat and not shots else base_prompt(dev, row)
+            items.append(Item(f"{subject}/{number}", subject, prompt, row["answer"], row))
+
+    run.start(items, {"num_fewshot": shots, "max_seq_len": args.max_seq_len}, choices.DECODING if run.chat else None)
+    choices.ask(run, "ABCD", args.max_seq_len, read_letter_zh, robust_letter_zh)
+
+    found = choices.by_subject(run)
+    scores = {"acc": macro_accuracy(found.values())}
+    if run.chat:
+        scores["acc_robust"] = macro_accuracy(choices.by_subject(run, "correct_robust").values(), compared=False)
+    groups = {
+        name: macro_accuracy([marks for subject, marks in found.items() if subject in members])
+        for name, members in GROUPS.items()
+    }
+    return run.report(scores, choices.breakdowns(run, groups), choices.notes(run), shots=shots)
+
+
+if __name__ == "__main__":
+    run_script(main)

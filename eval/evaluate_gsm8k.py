@@ -1,0 +1,188 @@
+"""GSM8K: 1,319 grade-school word problems, 8 worked examples for a base model, none for a chat model.
+
+    python eval/evaluate_gsm8k.py -c Qwen/Qwen-7B -d data/gsm8k
+    python eval/evaluate_gsm8k.py -c Qwen/Qwen-7B-Chat -d data/gsm8k            # the question alone (0-shot)
+    python eval/evaluate_gsm8k.py -c Qwen/Qwen-7B-Chat -d data/gsm8k -k 4       # four worked examples before it
+
+Protocol: QwenLM/Qwen, eval/evaluate_gsm8k.py and eval/evaluate_chat_gsm8k.py. Data: openai/gsm8k, `test.jsonl`
+(Cobbe et al. 2021). The eight examples are gsm8k_prompt.txt beside this script, as published; fewer are its first k.
+
+Two readings of a reply. The protocol's differ between base and chat, and the base one has defects that the reported
+numbers were measured with: it takes the last run of digits, so that `20,800` is 800, `7.00` is 0, `-3` is 3, and
+`1,083` is nothing at all, because 083 is no number to Python. The robust one takes the last number as a reader would.
+Not published, ours: which four examples the 4-shot chat figure had; we take the first four.
+"""
+
+import ast
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from harness.cli import parser
+from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.errors import UserError, run_script
+from harness.run import Run
+from harness.stats import accuracy
+
+HUB = Hub("openai/gsm8k", "main/test-00000-of-00001.parquet")
+OFFICIAL_N = 1319
+EXAMPLES = Path(__file__).resolve().parent / "gsm8k_prompt.txt"
+END = "<|endoftext|>"
+STOPS = (END, "\n\n", "Question:")  # a base model goes on with the next question
+
+# --- data ---
+
+
+def read_rows(source: Path) -> list[dict[str, Any]]:
+    """The test rows of a folder with test.jsonl, of a JSONL file, or of the hub's parquet file."""
+    if source.suffix == ".parquet":
+        import pandas
+
+        return pandas.read_parquet(source).to_dict("records")  # type: ignore[return-value]
+    path = source / "test.jsonl" if source.is_dir() else source
+    rows = read_jsonl(path, needs=("question", "answer"))
+    for number, row in enumerate(rows):
+        if gold_base(row["answer"]) is None:
+            raise UserError(f"{path} row {number}: the answer does not end in `#### N`")
+    return rows
+
+
+# --- prompt ---
+
+
+def prompt(question: str, shots: int, chat: bool) -> str:
+    """The text of the examples, then the question; a chat model without examples gets the question alone."""
+    if chat and shots == 0:
+        return question
+    asked = f"Question: {question}\nLet's think step by step\n"
+    return f"{examples(shots)}\n{asked}" if shots else asked
+
+
+def examples(shots: int) -> str:
+    """The first `shots` worked examples, a blank line between them, a newline at the end."""
+    blocks = EXAMPLES.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
+    if shots > len(blocks):
+        raise UserError(f"-k {shots}: the published prompt has {len(blocks)} examples")
+    return "\n\n".join(blocks[:shots]) + "\n"
+
+
+# --- reply: what of it counts ---
+
+
+def truncate(completion: str) -> str:
+    """A base model's completion up to the first of STOPS. The engine stops there by itself; given replies may go on."""
+    for stop in STOPS:
+        completion = completion.split(stop)[0]
+    return completion
+
+
+# --- extract and score ---
+
+
+def python_number(text: str) -> Any:
+    """The value of `text` as Python reads it, None if it does not: 083 is no number, 00 and 08.5 are."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError, MemoryError):
+        return None
+
+
+def read_base(reply: str) -> int | str:
+    """protocol, base: the last run of digits; `[invalid]` without one that Python reads as a number."""
+    digits = re.findall(r"\d+", reply)  # \d takes digits of other scripts too, which are then no number
+    value = python_number(digits[-1]) if digits else None
+    return "[invalid]" if value is None else value
+
+
+def gold_base(answer: str) -> Any:
+    match = re.search(r"#### (-?[0-9.,]+)", answer)
+    return python_number(match.group(1).replace(",", "")) if match else None
+
+
+# A sign, thousands with commas or plain digits, decimals; nothing digit-like may follow.
+CHAT_NUMBER = re.compile(r"[+-]?(?=[0-9]|\.[0-9])(?:0|[1-9]\d{0,2}(?:,\d{3})*|\d*)(?:\.\d*)?(?!\d)")
+
+
+def read_chat(reply: str) -> str | None:
+    """protocol, chat: the last number as it is written, without commas and plus; None without a number."""
+    found = CHAT_NUMBER.findall(reply)
+    return found[-1].replace(",", "").replace("+", "") if found else None
+
+
+# As above, but a minus between two numbers is an operator ("10-3 is 7, 10-7" ends in 7), a dollar may stand behind the
+# sign, a full stop that ends the sentence is no decimal point, and leading zeros do no harm.
+ANY_NUMBER = re.compile(
+    r"(?:(?<![\w)\]%.])(?P<sign>[+\-−])\$?)?(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+)
+
+
+def read_robust(reply: str) -> float | None:
+    """robust: the last number with sign, commas and decimals; None without one."""
+    found = list(ANY_NUMBER.finditer(reply))
+    if not found:
+        return None
+    value = float(found[-1]["number"].replace(",", ""))
+    return -value if found[-1]["sign"] in ("-", "−") else value
+
+
+def close(left: Any, right: Any) -> bool:
+    """Equal within 1e-4; False where one is missing or too large for a float."""
+    try:
+        return left is not None and right is not None and math.isclose(left, right, rel_tol=0, abs_tol=1e-4)
+    except (OverflowError, TypeError):
+        return False
+
+
+def score(reply: str, answer: str, chat: bool) -> dict[str, Any]:
+    """Both readings of a reply and both verdicts. `answer` is the row's, ending in `#### N`."""
+    prediction: int | str | None
+    if chat:
+        prediction = read_chat(reply)
+        gold = python_number(read_chat(answer) or "")
+        correct = close(python_number(prediction or ""), gold)
+    else:
+        prediction, gold = read_base(reply), gold_base(answer)
+        correct = gold is not None and prediction == gold
+    robust = read_robust(reply if chat else truncate(reply))
+    return {
+        "prediction": prediction,
+        "gold": gold,
+        "correct": correct,
+        "prediction_robust": robust,
+        "correct_robust": close(robust, read_robust(answer)),
+    }
+
+
+def main() -> int:
+    flags = parser(__doc__, shots=8, chat_shots=0)
+    flags.add_argument("--cut-replies", action="store_true", help="--rescore: cut base replies as a model's would be")
+    args = flags.parse_args()
+    run = Run(args, "gsm8k", OFFICIAL_N)
+    shots = run.shots(base=8, chat=0)
+    choose_subjects(["test"], args.subjects)
+
+    items = [
+        Item(f"test/{number}", "test", prompt(row["question"], shots, run.chat), row["answer"])
+        for number, row in enumerate(read_rows(locate(run.data_path, HUB, holds="test.jsonl", file_ok=True)))
+    ]
+    # The chat figures were made without the penalty that the checkpoint's generation_config.json asks for.
+    decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": STOPS}
+    run.start(items, {"num_fewshot": shots, "cut_replies": args.cut_replies}, decoding)
+    for item, reply in run.generate():
+        kept = truncate(reply) if args.cut_replies and not run.chat else reply.split(END)[0]
+        run.save(item, response=kept, **score(kept, item.gold, run.chat))
+
+    records = run.records
+    scores = {
+        "acc": accuracy(record["correct"] for record in records),
+        "acc_robust": accuracy((record["correct_robust"] for record in records), compared=False),
+    }
+    notes = [run.list_disagreements([r["id"] for r in records if r["correct"] != r["correct_robust"]])]
+    if not run.chat and (long := sum(record["response"] != truncate(record["response"]) for record in records)):
+        notes.append(f"{long} replies go on behind a blank line or `Question:`; read whole (--cut-replies cuts them)")
+    return run.report(scores, notes=notes, shots=shots)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,347 @@
+"""MATH: 5,000 competition problems in 7 subjects and 5 levels, 4 worked examples (the Minerva prompt).
+
+    python eval/evaluate_math.py -c Qwen/Qwen-7B -d data/math --shots-file data/math/minerva_4shot.json
+
+-d takes a JSONL file or a folder with `test.jsonl` (one problem a line), or the official folder with
+`test/{subject}/{number}.json`. Data: EleutherAI/hendrycks_math (Hendrycks et al. 2021). The four examples are those of
+the Minerva paper (Lewkowycz et al. 2022, appendix D.2): a JSON list of {"problem", "solution"}, by --shots-file or as
+`minerva_4shot.json` beside the data.
+
+protocol: the text between `Final Answer: The final answer is` and `. I hope it is correct`, else the last \\boxed{};
+equal to the reference after the Minerva normalisation (appendix D.1). robust: the answer wherever it stands,
+mathematically equal by math-verify. Each comparison runs in a worker process with a limit of CPU time and memory, for
+an answer such as 9^{9^{9^9}} would never end; an item over the limit is tried once more and then counts as unequal.
+Not published, ours: the prompt ends in `Solution:` and a newline; generation stops at the next `Problem:`.
+"""
+
+import json
+import multiprocessing
+import re
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from harness.cli import parser
+from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.errors import UserError, one_line, run_script
+from harness.run import Run
+from harness.stats import accuracy
+
+SUBJECTS = (
+    "algebra",
+    "counting_and_probability",
+    "geometry",
+    "intermediate_algebra",
+    "number_theory",
+    "prealgebra",
+    "precalculus",
+)
+HUB = Hub("EleutherAI/hendrycks_math", "test-00000-of-00001.parquet")
+OFFICIAL_N = 5000
+SHOTS = 4
+STOPS = ("<|endoftext|>", "Problem:")
+SECONDS = 5  # of CPU time a comparison
+
+# --- data ---
+
+
+def read_rows(given: str | None) -> list[tuple[str, dict[str, Any]]]:
+    """(id, row) of every problem: from a JSONL file, the official tree of JSON files, or the hub."""
+    path = Path(given or "").expanduser()
+    if given is None or not path.exists():  # seven files on the hub, one a subject
+        rows = [pair for subject in SUBJECTS for pair in _from_hub(given, subject)]
+    elif path.suffix == ".jsonl" or (path / "test.jsonl").exists():
+        path = path if path.is_file() else path / "test.jsonl"
+        found = read_jsonl(path, needs=("problem", "solution", "level"))
+        rows = [(f"test/{number}", row) for number, row in enumerate(found)]
+    else:
+        path = locate(given, HUB, holds="test") / "test"
+        files = [file for subject in SUBJECTS for file in _by_number(path / subject)]
+        rows = [(f"{file.parent.name}/{file.stem}", _read_json(file)) for file in files]
+    for name, row in rows:
+        if not isinstance(row, dict) or last_boxed(str(row.get("solution", ""))) is None:
+            raise UserError(f"{path}: {name} has no solution with an answer in \\boxed{{}}")
+        if subject_of(row) not in SUBJECTS:
+            raise UserError(f"{path}: {name} has an unknown subject {subject_of(row)!r}")
+    return rows
+
+
+def _by_number(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"), key=lambda file: (len(file.stem), file.stem))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"missing file {path}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({one_line(error)})") from error
+
+
+def _from_hub(given: str | None, subject: str) -> list[tuple[str, dict[str, Any]]]:
+    path = locate(given, HUB._replace(file=f"{subject}/{HUB.file}"), holds=subject, file_ok=True)
+    import pandas
+
+    rows: list[Any] = pandas.read_parquet(path).to_dict("records")
+    return [(f"{subject}/{number}", row) for number, row in enumerate(rows)]
+
+
+def read_examples(given: Path | None, data_path: str | None, shots: int) -> list[dict[str, str]]:
+    """The first `shots` worked examples of --shots-file, or of minerva_4shot.json in the data folder."""
+    beside = Path(data_path or ".").expanduser()
+    path = given or (beside if beside.is_dir() else beside.parent) / "minerva_4shot.json"
+    if not path.exists():
+        raise UserError(f"no worked examples at {path}; give the Minerva prompt with --shots-file, or -k 0")
+    found = _read_json(path)
+    if not isinstance(found, list) or not all(
+        isinstance(e, dict) and {"problem", "solution"} <= e.keys() for e in found
+    ):
+        raise UserError(f'{path} is no JSON list of {{"problem", "solution"}}')
+    if len(found) < shots:
+        raise UserError(f"-k {shots}: {path} has {len(found)} examples")
+    return found[:shots]
+
+
+def subject_of(row: dict[str, Any]) -> str:
+    """`Counting & Probability` is counting_and_probability, as its folder is called."""
+    return str(row.get("type") or row.get("subject", "")).lower().replace("&", "and").replace(" ", "_")
+
+
+# --- prompt ---
+
+
+def prompt(problem: str, examples: list[dict[str, str]]) -> str:
+    shots = "".join(f"Problem:\n{e['problem']}\n\nSolution:\n{e['solution']}\n\n" for e in examples)
+    return f"{shots}Problem:\n{problem}\n\nSolution:\n"
+
+
+# --- extract ---
+
+
+def truncate(reply: str) -> str:
+    """A reply up to the next problem. The engine stops there by itself; given replies may go on."""
+    for stop in STOPS:
+        reply = reply.split(stop)[0]
+    return reply
+
+
+def extract(reply: str) -> str | None:
+    """protocol: the announced final answer, else the last \\boxed{}; None without either."""
+    announced = re.search(r"Final Answer: The final answer is(.*?)\. I hope it is correct", reply, re.DOTALL)
+    return announced.group(1).strip() if announced else last_boxed(reply)
+
+
+def extract_robust(reply: str) -> str | None:
+    """robust: the last `Final Answer:`, else the last box, `answer is`, formula or number."""
+    if not (said := _announced(r"Final Answer:(?: The final answer is)?", reply)):
+        said = last_boxed(reply) or _announced(r"(?i:\banswer(?: is\b:?|:))", reply)
+    if not said and (found := re.findall(r"\$([^$\n]+)\$|(-?\d[\d,]*(?:\.\d+)?)", reply)):
+        said = found[-1][0] or found[-1][1]
+    return said
+
+
+def _announced(words: str, reply: str) -> str | None:
+    """What follows the last of these words up to the end of its sentence or line."""
+    found = re.findall(words + r"\s*(\S.*?)(?:\. I hope|\.?\s*(?:\n|$))", reply)
+    return (last_boxed(found[-1]) or found[-1]) if found else None
+
+
+def last_boxed(text: str) -> str | None:
+    """What stands in the last \\boxed{...} or \\fbox{...} with balanced braces, or after the last `\\boxed `."""
+    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    if start < 0:
+        return None
+    rest = re.sub(r"^\\(?:boxed|fbox)", "", text[start:])
+    if not rest.startswith("{"):
+        return re.split(r"[$\n.]", rest.strip(), maxsplit=1)[0].strip() or None
+    depth = 0
+    for index, char in enumerate(rest):
+        depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return rest[1:index]
+    return None
+
+
+# --- compare: the Minerva normalisation ---
+
+# In this order: articles, escapes, spaces (so that the units below are found in the middle of words, too), \mbox.
+REPLACED = (
+    ("an ", ""), ("a ", ""), (".$", "$"), ("\\$", ""), ("\\ ", ""), (" ", ""), ("mbox", "text"),
+    (",\\text{and}", ","), ("\\text{and}", ","), ("\\text{m}", "\\text{}"),
+)  # fmt: skip
+DROPPED = (
+    "square", "ways", "integers", "dollars", "mph", "inches", "ft", "hours", "km", "units", "\\ldots", "sue", "points",
+    "feet", "minutes", "digits", "cents", "degrees", "cm", "gm", "pounds", "meters", "meals", "edges", "students",
+    "childrentickets", "multiples", "\\text{s}", "\\text{.}", "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}",
+    "\\text{}", "\\mathrm{th}", "^\\circ", "^{\\circ}", "\\;", ",\\!", "{,}", '"', "\\dots",
+)  # fmt: skip
+
+
+def normalise(answer: str) -> str:
+    """The Minerva normal form of an answer: what follows the last `=`, without units, dollars and decoration."""
+    answer = answer.split("=")[-1]
+    for old, new in REPLACED:
+        answer = answer.replace(old, new)
+    for word in DROPPED:
+        answer = answer.replace(word, "")
+    answer = re.sub(r".*?\$(.*?)\$.*", r"$\1$", answer)  # only the formula of "it is $x$ in all"
+    for command in ("text", "textbf", "overline"):
+        answer = re.sub(r"\\" + command + r"\{(.*?)\}", r"\1", answer)
+    answer = re.sub(r"\\boxed\{(.*)\}", r"\1", answer)
+    answer = re.sub(r"frac([^{])(.)", r"frac{\1}{\2}", answer)  # \frac12
+    answer = re.sub(r"sqrt([^{])", r"sqrt{\1}", answer)  # \sqrt2
+    answer = answer.replace("$", "")
+    return answer.replace(",", "") if answer.replace(",", "").isdigit() else answer
+
+
+# --- compare: mathematical equivalence ---
+
+
+class Equivalence:
+    """math-verify in a process of its own: `equal(gold, answer)` is True, False, or None when it passed the limit.
+
+    math-verify's own limit is a signal, which works in a main thread only and cannot interrupt a long multiplication.
+    Here the kernel ends the worker after `seconds` of CPU time; a busy machine changes no verdict.
+    """
+
+    def __init__(self, seconds: int = SECONDS) -> None:
+        self.seconds = seconds
+        self._worker: Any = None
+
+    def __enter__(self) -> "Equivalence":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def equal(self, gold: str, answer: str) -> bool | None:
+        for _ in range(2):
+            if self._worker is None:
+                self._start()
+            try:
+                self._pipe.send((gold, answer))
+                if self._pipe.poll(20 * self.seconds):  # generous: the CPU limit ends it long before
+                    return self._pipe.recv()
+            except (EOFError, OSError):
+                pass
+            self._stop()
+        return None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads and a GPU may hang
+        self._pipe, theirs = context.Pipe()
+        self._worker = context.Process(target=_compare_forever, args=(theirs, self.seconds), daemon=True)
+        self._worker.start()
+        theirs.close()
+        try:
+            ready = (
+                self._pipe.poll(300) and self._pipe.recv() == "ready"
+            )  # the imports are not on the first item's account
+        except EOFError:
+            ready = False
+        if not ready:
+            self._stop()
+            raise UserError("math-verify's worker process did not start; pip install math-verify")
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.join()
+            self._pipe.close()
+            self._worker = None
+
+
+def _compare_forever(pipe: Connection, seconds: int) -> None:
+    """The worker: reads pairs, answers True or False, dies at its limit."""
+    import logging
+    import resource
+
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    logging.disable(logging.CRITICAL)  # what does not parse is unequal, and no news
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, hard))
+    configs = [LatexExtractionConfig(), ExprExtractionConfig()]
+    pipe.send("ready")
+    while True:
+        try:
+            gold, answer = pipe.recv()
+        except EOFError:
+            return
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, hard))
+        try:
+            sides = [parse(f"${_bare(text)}$", configs, parsing_timeout=None) for text in (gold, answer)]
+            pipe.send(all(sides) and bool(verify(*sides, timeout_seconds=None)))
+        except (Exception, RecursionError, MemoryError):
+            pipe.send(False)
+
+
+def _bare(text: str) -> str:
+    """A formula without dollars, currency signs and the full stop behind it."""
+    return text.strip().replace("\\$", "").replace("$", "").removesuffix(".")
+
+
+# --- score ---
+
+
+def score(reply: str, solution: str, equivalence: Equivalence) -> dict[str, Any]:
+    """Both readings of a reply and both verdicts. `solution` is the row's, its answer in the last \\boxed{}."""
+    gold = last_boxed(solution) or ""
+    reply = truncate(reply)
+    answer, loose = extract(reply), extract_robust(reply)
+    prediction = None if answer is None else normalise(answer)
+    same: bool | None = False
+    if loose is not None:
+        same = normalise(loose) == normalise(gold) or equivalence.equal(gold, loose)
+    return {
+        "prediction": prediction,
+        "gold": normalise(gold),
+        "correct": prediction == normalise(gold),
+        "prediction_robust": loose,
+        "correct_robust": bool(same),
+        **({"timed_out": True} if same is None else {}),
+    }
+
+
+def main() -> int:
+    flags = parser(__doc__, shots=SHOTS)
+    flags.add_argument(
+        "--shots-file", type=Path, metavar="FILE", help="the worked examples (default: minerva_4shot.json in -d)"
+    )
+    args = flags.parse_args()
+    run = Run(args, "math", OFFICIAL_N)
+    shots = run.shots(base=SHOTS, chat=SHOTS)
+    wanted = choose_subjects(SUBJECTS, args.subjects)
+    rows = [(name, row) for name, row in read_rows(run.data_path) if subject_of(row) in wanted]
+    examples = read_examples(args.shots_file, run.data_path, shots) if shots else []
+    items = [Item(name, subject_of(row), prompt(row["problem"], examples), row["solution"], row) for name, row in rows]
+    run.start(items, {"num_fewshot": shots, "examples": examples}, {"stop": STOPS})
+    with Equivalence() as equivalence:
+        for item, reply in run.generate():
+            level = str(item.row["level"]).removeprefix("Level ")
+            run.save(item, response=reply, level=level, **score(reply, item.gold, equivalence))
+
+    records = run.records
+
+    def by(field: str) -> dict[str, Any]:
+        names = sorted({record[field] for record in records})
+        return {name: accuracy(r["correct"] for r in records if r[field] == name) for name in names}
+
+    scores = {
+        "acc": accuracy(record["correct"] for record in records),
+        "acc_robust": accuracy((record["correct_robust"] for record in records), compared=False),
+    }
+    notes = [run.list_disagreements([r["id"] for r in records if r["correct"] != r["correct_robust"]])]
+    if late := [record["id"] for record in records if record.get("timed_out")]:
+        notes.append(
+            f"{len(late)} comparisons passed the limit and count as unequal in acc_robust ({', '.join(late[:5])})"
+        )
+    return run.report(scores, {"by subject": by("subject"), "by level": by("level")}, notes, shots=shots)
+
+
+if __name__ == "__main__":
+    run_script(main)

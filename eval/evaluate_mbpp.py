@@ -1,0 +1,182 @@
+"""MBPP: 500 small programming tasks (ids 11 to 510), judged by the three tests that the prompt shows; 3-shot.
+
+    python eval/evaluate_mbpp.py -c Qwen/Qwen-7B -d data/mbpp
+    python eval/evaluate_mbpp.py --rescore replies.jsonl -d data/mbpp
+
+Protocol: the prompt of Austin et al. 2021 (google-research/mbpp), tasks 2, 3 and 4 as the shots. Data: `mbpp.jsonl`.
+An id is `MBPP/11`. Not published, ours: the data's carriage returns are newlines in the prompt; a program has 10
+seconds (the slowest reference takes 4); a chat model gets the same prompt as its turn.
+
+Programs run in the sandbox (harness/sandbox), never here. protocol: the reply up to `[DONE]` is the program. robust:
+also without a code fence around it, and without what follows a program that is whole.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cli import parser
+from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.errors import UserError, run_script
+from harness.run import Run
+from harness.sandbox import Check, Sandbox, scoring, warn_unsandboxed
+
+HUB = Hub("google-research-datasets/mbpp", "full/test-00000-of-00001.parquet")
+HUB_SHOTS = Hub("google-research-datasets/mbpp", "full/prompt-00000-of-00001.parquet")
+FILE = "mbpp.jsonl"
+OFFICIAL_N = 500
+TEST_IDS = range(11, 511)
+SHOT_IDS = (2, 3, 4)
+FIELDS = ("task_id", "text", "code", "test_list", "test_setup_code")
+DONE, END = "[DONE]", "<|endoftext|>"
+SECONDS = 10.0
+
+# --- data ---
+
+
+def read_rows(source: Path) -> dict[int, dict[Any, Any]]:
+    """The tasks by their number, from a folder with mbpp.jsonl, a JSONL file, or the hub's parquet files."""
+    if source.suffix == ".parquet":
+        import pandas
+
+        rows: list[dict[Any, Any]] = pandas.read_parquet(source).to_dict("records")
+    else:
+        rows = read_jsonl(source / FILE if source.is_dir() else source, needs=FIELDS)
+    return {int(row["task_id"]): {**row, "test_list": list(row["test_list"])} for row in rows}
+
+
+def load(given: str | None) -> dict[int, dict[Any, Any]]:
+    """All tasks needed: on the hub the shots lie in a file of their own."""
+    rows = read_rows(locate(given, HUB, holds=FILE, file_ok=True))
+    if any(number not in rows for number in SHOT_IDS):
+        rows = {**read_rows(locate(None, HUB_SHOTS, holds=FILE, file_ok=True)), **rows}
+    return rows
+
+
+# --- prompt ---
+
+
+def task(row: dict[str, Any]) -> str:
+    """A task up to the place where its program begins."""
+    tests = "\n".join(row["test_list"])
+    asked = (
+        f"You are an expert Python programmer, and here is your task: {row['text']} Your code should pass these tests:"
+    )
+    return f"{asked}\n\n{tests}\n[BEGIN]\n".replace("\r\n", "\n")
+
+
+def prompt(row: dict[str, Any], shots: Sequence[dict[str, Any]]) -> str:
+    """The worked tasks, then this one."""
+    worked = [task(shot) + shot["code"].replace("\r\n", "\n") + f"\n{DONE}\n\n\n" for shot in shots]
+    return "".join(worked) + task(row)
+
+
+# --- reply: what of it is the program ---
+
+
+def cut(reply: str) -> str:
+    """protocol: the reply up to `[DONE]` or the end of text."""
+    return reply.split(END)[0].split(DONE)[0]
+
+
+def program_robust(reply: str) -> str:
+    """The fenced block if there is one, and of a program followed by something else the longest part that is Python."""
+    text = cut(reply.removeprefix("[BEGIN]")).replace("\r\n", "\n")
+    if fenced := re.search(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", text, re.DOTALL):
+        text = fenced[1]
+    lines = text.split("\n")
+    for count in range(len(lines), 0, -1):
+        try:
+            ast.parse(part := "\n".join(lines[:count]))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        return part if part.strip() else text
+    return text
+
+
+# --- score ---
+
+
+def bound_names(tree: ast.Module) -> tuple[set[str], set[str]]:
+    """(functions and classes, modules) that a program's top level gives a name."""
+    made = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    imported = {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names
+    }
+    return made, imported
+
+
+def check(row: dict[str, Any], program: str) -> Check:
+    """The program with the task's tests. What the tests take from a program is known from the reference: its functions
+    and classes, and in one task (596) a module."""
+    test = "\n".join([row["test_setup_code"], *row["test_list"]]).replace("\r\n", "\n")
+    used = {node.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)}
+    made, imported = bound_names(ast.parse(row["code"]))
+    if not used & made:
+        raise UserError(f"MBPP/{row['task_id']}: the tests call nothing that the reference defines")
+    return Check(program, test, tuple(sorted(used & made)), modules=tuple(sorted(used & imported)), seconds=SECONDS)
+
+
+def jobs(asked: Iterable[tuple[Item, str]]) -> Iterator[tuple[Any, list[Check]]]:
+    """For each reply what to remember of it, and its checks: protocol, and robust where it is another program."""
+    for item, reply in asked:
+        program, robust = cut(reply), program_robust(reply)
+        checks = [check(item.row, program)]
+        if robust != program:
+            checks.append(check(item.row, robust))
+        yield (item, reply), checks
+
+
+# --- the run ---
+
+
+def main() -> int:
+    flags = parser(__doc__, shots=len(SHOT_IDS))
+    scoring.add_flags(flags)
+    args = flags.parse_args()
+    run = Run(args, "mbpp", OFFICIAL_N)
+    shots = run.shots(base=len(SHOT_IDS), chat=len(SHOT_IDS))
+    if shots > len(SHOT_IDS):
+        raise UserError(f"-k {shots}: the protocol has {len(SHOT_IDS)} examples")
+    choose_subjects(["test"], args.subjects)
+    rows = load(run.data_path)
+    if shots and (missing := [number for number in SHOT_IDS[:shots] if number not in rows]):
+        raise UserError(f"the data has no task {missing[0]}, one of the examples")
+    worked = [rows[number] for number in SHOT_IDS[:shots]]
+    each = scoring.samples_each(args, run.replies.by_key if run.replies else None)
+    run.official_n = run.official_n and run.official_n * each
+    items = [
+        Item(f"MBPP/{number}", "test", prompt(rows[number], worked), "passed", rows[number], sample)
+        for number in TEST_IDS
+        if number in rows
+        for sample in range(each)
+    ]
+    with Sandbox(workers=args.workers, allow_unsandboxed=args.allow_unsandboxed) as sandbox:
+        warn_unsandboxed(sandbox)
+        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, DONE)}
+        run.start(items, {"num_fewshot": shots, "num_samples": each}, decoding)
+        asked = run.generate()
+        for (item, reply), verdicts in sandbox.check_stream(jobs(asked)):
+            protocol, robust = verdicts[0], verdicts[-1]
+            run.save(
+                item,
+                response=reply,
+                prediction=protocol.status,
+                gold="passed",
+                correct=protocol.passed,
+                correct_robust=robust.passed,
+                message=protocol.message,
+                seconds=protocol.seconds,
+            )
+
+    records = run.records
+    scores = scoring.pass_scores(records) | scoring.pass_scores(records, "correct_robust", "_robust", compared=False)
+    differ = [record["id"] for record in records if record["correct"] != record["correct_robust"]]
+    notes = [run.list_disagreements(differ), scoring.isolation_note(sandbox)]
+    return run.report(scores, notes=notes, shots=shots, extra={"sandbox": sandbox.describe()})
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,170 @@
+"""WMT22 general translation, English to Chinese (2,037 segments) and Chinese to English (1,875), 5 worked examples.
+
+    python eval/evaluate_wmt22.py -c Qwen/Qwen-7B -d data/wmt22                          # examples from data/wmt21
+    python eval/evaluate_wmt22.py -c Qwen/Qwen-7B -d data/wmt22 --subjects en-zh --shots-file shots.jsonl
+
+-d: a folder with `sources/generaltest2022.{pair}.src.*` and `references/generaltest2022.{pair}.ref.A.*`, as in
+wmt-conference/wmt22-news-systems (`txt/`). --shots-file: JSONL rows {"pair", "source", "reference"}; without it the
+first five segments of newstest2021, from the folder `wmt21` beside the data (wmt-conference/wmt21-news-systems).
+
+Reported: 5-shot BLEU. Neither examples nor template are published; ours is `English: ...` / `Chinese: ...`. The reply
+counts up to its first line break (a chat model's: all of it on one line). Corpus BLEU and chrF by sacrebleu against
+reference A, tokenizer `zh` for en-zh and `13a` for zh-en; their signatures are printed. Reference B of en-zh was made
+from one of the systems: its figures stand below, never beside a reported one. `correct` in samples.jsonl means equal to
+reference A.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cli import parser
+from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.errors import UserError, run_script
+from harness.run import Run
+from harness.stats import Interval, Score
+
+PAIRS = {"en-zh": ("English", "Chinese"), "zh-en": ("Chinese", "English")}
+TOKENIZER = {"en-zh": "zh", "zh-en": "13a"}
+OFFICIAL_N = 2037 + 1875
+SHOTS = 5
+NOT_ON_HUB = Hub("", "")
+TEST_SET = "generaltest2022"
+DRAWS = 1000  # of the bootstrap behind the intervals
+STOPS = ("<|endoftext|>", "\n")
+
+# --- data ---
+
+
+def given_folder(given: str | None) -> str:
+    if given and Path(given).expanduser().exists():
+        return given
+    missing = f"no folder {given}" if given else "no -d"
+    raise UserError(f"{missing}: WMT22 is not on the hub; -d wants txt/ of wmt-conference/wmt22-news-systems")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The segments of a file: split at newline only, for a segment may hold U+2028 or a carriage return."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"missing file {path}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8") from error
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def parallel(folder: Path, test_set: str, pair: str, reference: str = "A") -> list[tuple[str, str]]:
+    """(source, reference) of every segment of one direction."""
+    source, target = pair.split("-")
+    sources = read_lines(folder / "sources" / f"{test_set}.{pair}.src.{source}")
+    references = read_lines(folder / "references" / f"{test_set}.{pair}.ref.{reference}.{target}")
+    if len(sources) != len(references):
+        raise UserError(
+            f"{folder}: {pair} has {len(sources)} source and {len(references)} reference {reference} segments"
+        )
+    return list(zip(sources, references, strict=True))
+
+
+def read_examples(given: Path | None, folder: Path, pair: str, shots: int) -> list[tuple[str, str]]:
+    """The worked examples of one direction: of --shots-file, else the beginning of newstest2021."""
+    if given:
+        rows = read_jsonl(given, needs=("pair", "source", "reference"))
+        found = [(row["source"], row["reference"]) for row in rows if row["pair"] == pair]
+    elif (folder.parent / "wmt21").is_dir():
+        found = parallel(folder.parent / "wmt21", "newstest2021", pair)
+    else:
+        raise UserError(f"no examples: no folder {folder.parent / 'wmt21'}; give --shots-file, or -k 0")
+    if len(found) < shots:
+        raise UserError(f"-k {shots}: there are {len(found)} examples of {pair}")
+    return found[:shots]
+
+
+# --- prompt ---
+
+
+def prompt(pair: str, examples: Sequence[tuple[str, str]], source: str) -> str:
+    here, there = PAIRS[pair]
+    shots = "".join(f"{here}: {text}\n{there}: {reference}\n\n" for text, reference in examples)
+    return f"{shots}{here}: {source}\n{there}:"
+
+
+# --- extract and score ---
+
+
+def translation(reply: str, chat: bool) -> str:
+    """The translation in a reply: its first line; a chat model has nothing to stop it, so all its lines become one."""
+    reply = reply.split("<|endoftext|>")[0]
+    if not chat:
+        return reply.split("\n")[0].strip(" ")
+    return " ".join(line.strip() for line in reply.split("\n") if line.strip())
+
+
+def bleu(
+    pair: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]], draws: int = 0
+) -> tuple[Score, str]:
+    """Corpus BLEU with its signature. references: one list a reference; draws: of the bootstrap for the interval."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(tokenize=TOKENIZER[pair])
+    return _corpus_score(metric, hypotheses, references, draws, "bleu")
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]], draws: int = 0) -> tuple[Score, str]:
+    """Corpus chrF2 with its signature."""
+    from sacrebleu.metrics import CHRF
+
+    return _corpus_score(CHRF(), hypotheses, references, draws, "chrf")
+
+
+def _corpus_score(metric: Any, hypotheses: Any, references: Any, draws: int, name: str) -> tuple[Score, str]:
+    found = metric.corpus_score(list(hypotheses), [list(reference) for reference in references], n_bootstrap=draws or 1)
+    interval = Interval(float(found._mean - found._ci), float(found._mean + found._ci)) if draws else None
+    return Score(found.score, len(hypotheses), interval, metric=name), metric.get_signature().format()
+
+
+def main() -> int:
+    flags = parser(__doc__, shots=SHOTS)
+    flags.add_argument(
+        "--shots-file", type=Path, metavar="FILE", help="JSONL of worked examples (default: newstest2021)"
+    )
+    args = flags.parse_args()
+    run = Run(args, "wmt22", OFFICIAL_N)
+    shots = run.shots(base=SHOTS, chat=SHOTS)
+    folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds="sources")
+
+    items: list[Item] = []
+    second: dict[str, list[str]] = {}
+    for pair in choose_subjects(PAIRS, args.subjects):
+        examples = read_examples(args.shots_file, folder, pair, shots) if shots else []
+        for number, (source, reference) in enumerate(parallel(folder, TEST_SET, pair)):
+            items.append(Item(f"{pair}/{number}", pair, prompt(pair, examples, source), reference))
+        if (folder / "references" / f"{TEST_SET}.{pair}.ref.B.{pair[-2:]}").exists():
+            second[pair] = [reference for _, reference in parallel(folder, TEST_SET, pair, "B")]
+    run.start(items, {"num_fewshot": shots}, {"stop": () if run.chat else STOPS})
+    for item, reply in run.generate():
+        said = translation(reply, run.chat)
+        run.save(item, response=reply, prediction=said, gold=item.gold, correct=said == item.gold)
+
+    scores: dict[str, Score] = {}
+    notes: list[str] = []
+    for pair in dict.fromkeys(item.subject for item in run.items):
+        records = [record for record in run.records if record["subject"] == pair]
+        hypotheses, first = [r["prediction"] for r in records], [r["gold"] for r in records]
+        score, signature = bleu(pair, hypotheses, [first], DRAWS)
+        scores[f"bleu_{pair}"] = score._replace(benchmark=f"wmt22_{pair.replace('-', '_')}")
+        notes.append(f"{pair} BLEU|{signature}")
+        score, signature = chrf(hypotheses, [first], DRAWS)
+        scores[f"chrf_{pair}"] = score
+        notes.append(f"{pair} chrF2|{signature}")
+        if pair in second:
+            other = [second[pair][int(record["id"].split("/")[1])] for record in records]
+            scores[f"bleu_{pair}_reference_b"] = bleu(pair, hypotheses, [other])[0]
+            scores[f"bleu_{pair}_both_references"] = bleu(pair, hypotheses, [first, other])[0]
+            scores[f"chrf_{pair}_reference_b"] = chrf(hypotheses, [other])[0]
+    scores = {name: score._replace(compared=score.benchmark is not None) for name, score in scores.items()}
+    return run.report(scores, notes=notes, shots=shots)
+
+
+if __name__ == "__main__":
+    run_script(main)

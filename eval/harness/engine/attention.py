@@ -1,0 +1,155 @@
+"""Attention over a shared prefix and a row's own tokens, without ever copying the prefix to the rows.
+
+Softmax attention over two sets of keys is the mean of the attentions over each, weighted by their exponentiated
+log-sum-exps; the merge is exact (Rabe and Staats 2021, arXiv 2112.05682; cascade attention). All rows' queries go to
+the prefix as one long query, so its keys and values are read once a batch. The function is registered with the
+attention interface of transformers under `shared_prefix`, so it serves every model that uses the interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "shared_prefix"
+Pair = tuple[torch.Tensor, torch.Tensor]  # (keys, values), each [1, key-value heads, prefix length, head_dim]
+
+
+@dataclass
+class Rows:
+    """What the attention function reads while a forward runs.
+
+    prefix: keys and values of each layer that all rows share, by layer index; None where nothing is shared.
+    lengths: int64 [B], how many of a row's own keys its single query sees (decoding); None: the rows' own tokens go in
+    whole and attend causally among themselves (prefill).
+    """
+
+    prefix: list[Pair] | None
+    lengths: torch.Tensor | None = None
+
+
+_running: Rows | None = None
+
+
+@contextmanager
+def running(rows: Rows) -> Iterator[None]:
+    """Within it, forwards of a model set to `shared_prefix` attend to the prefix before their own tokens."""
+    global _running
+    _running = rows
+    try:
+        yield
+    finally:
+        _running = None
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    last_positions: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface. query [B, H, T, d]; key, value [B, Hkv, K, d]: the rows' own tokens, padded on
+    the right; returns ([B, T, H, d], None). Masks are not read: `running` says all there is to know."""
+    assert _running is not None, "the shared_prefix attention works only within attention.running(...)"
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    seen = last_positions + 1 if last_positions is not None else _running.lengths
+    out, lse = _over_own(query, key, value, scale, seen)
+    if _running.prefix is not None:
+        prefix_key, prefix_value = _running.prefix[module.layer_idx]  # type: ignore[index]
+        out = merge(*_over_prefix(query, prefix_key, prefix_value, scale), out, lse)
+    return out.transpose(1, 2), None
+
+
+def merge(a: torch.Tensor, a_lse: torch.Tensor, b: torch.Tensor, b_lse: torch.Tensor) -> torch.Tensor:
+    """Attention over two disjoint key sets from the parts. a, b: [B, H, T, d]; *_lse: fp32 [B, H, T]."""
+    share = torch.sigmoid(b_lse - a_lse).unsqueeze(-1)  # exp(b) / (exp(a) + exp(b)), without overflow
+    return torch.lerp(a.float(), b.float(), share).to(a.dtype)
+
+
+def _over_prefix(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every query sees all of the prefix: rows, and the query heads of one key-value head, become one long query."""
+    rows, heads, length, dim = query.shape
+    kv_heads = key.shape[1]
+    folded = (
+        query.view(rows, kv_heads, heads // kv_heads, length, dim).permute(1, 2, 0, 3, 4).reshape(1, kv_heads, -1, dim)
+    )
+    out, lse = with_lse(folded, key, value, scale, causal=False)
+    out = out.view(kv_heads, heads // kv_heads, rows, length, dim).permute(2, 0, 1, 3, 4).reshape(query.shape)
+    lse = lse.view(kv_heads, heads // kv_heads, rows, length).permute(2, 0, 1, 3).reshape(rows, heads, length)
+    return out, lse
+
+
+def _over_own(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, seen: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention among a row's own tokens: causal (padding is on the right, where no real query looks), or, with `seen`
+    [B], of one query a row over its first keys."""
+    if seen is not None:
+        return _one_query(query, key, value, scale, seen)
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    return with_lse(query, key, value, scale, causal=True)
+
+
+def _one_query(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, seen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One query a row [B, H, 1, d] over the first `seen` [B] of its keys [B, Hkv, K, d]; returns ([B, H, 1, d], fp32
+    [B, H, 1]). The query heads of one key-value head go in together, so that its keys are read once."""
+    rows, heads, _, dim = query.shape
+    kv_heads = key.shape[1]
+    grouped = query.view(rows, kv_heads, heads // kv_heads, dim)
+    scores = torch.matmul(grouped, key.transpose(2, 3)).float() * scale
+    unseen = torch.arange(key.shape[2], device=key.device)[None, :] >= seen[:, None]
+    scores = scores.masked_fill(unseen[:, None, None, :], float("-inf"))
+    lse = torch.logsumexp(scores, dim=-1)
+    weights = torch.exp(scores - lse.unsqueeze(-1)).to(value.dtype)
+    return torch.matmul(weights, value).view(rows, heads, 1, dim), lse.view(rows, heads, 1)
+
+
+def with_lse(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, causal: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fused attention with the log-sum-exp of the scores (fp32 [B, H, T]), by the kernel of the device."""
+    ops = torch.ops.aten
+    if query.device.type == "cpu":
+        out, lse = ops._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
+        return out, lse
+    if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256:
+        out, lse = ops._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)[:2]
+        return out, lse[..., : query.shape[2]]
+    if query.device.type == "cuda":
+        out, lse = ops._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, causal, scale=scale)[
+            :2
+        ]
+        return out, lse[..., : query.shape[2]]
+    return _plain(query, key, value, scale, causal)
+
+
+def _plain(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, causal: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The formula itself, for devices without a fused kernel that gives the log-sum-exp (and for the tests)."""
+    scores = torch.matmul(query, key.transpose(2, 3)).float() * scale
+    if causal:
+        length, total = scores.shape[-2:]
+        future = torch.ones(length, total, dtype=torch.bool, device=scores.device).triu(total - length + 1)
+        scores = scores.masked_fill(future, float("-inf"))
+    lse = torch.logsumexp(scores, dim=-1)
+    return torch.matmul(torch.exp(scores - lse.unsqueeze(-1)).to(value.dtype), value), lse
+
+
+# No mask function is registered under this name, so transformers builds no mask for it.
+ALL_ATTENTION_FUNCTIONS.register(NAME, attend)

@@ -1,0 +1,135 @@
+"""Forwards of the engine: what of a model decides how it may run, and how a batch goes through it."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .attention import Pair
+
+
+class Traits:
+    """What of a model decides who may share a prefix with whom."""
+
+    def __init__(self, model: Any) -> None:
+        config = model.config.get_text_config()
+        self.model = model
+        self.qwen = hasattr(model, "ntk_alpha")
+        rope = json.dumps(getattr(config, "rope_parameters", None) or {}, default=str)
+        #: RoPE scaling that depends on the batch's longest row in transformers: such prompts run one by one
+        self.one_by_one = '"dynamic"' in rope or '"longrope"' in rope
+        window = getattr(config, "sliding_window", None)
+        layers = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+        self.window = window if window and "sliding_attention" in layers else float("inf")
+        self.shares = (
+            getattr(model, "_supports_attention_backend", False)
+            and layers <= {"full_attention", "sliding_attention"}
+            and not self.one_by_one
+            and not getattr(config, "attn_logit_softcapping", None)
+            and not any(hasattr(module, "sinks") for module in model.modules())  # gpt-oss: in no part of the merge
+            and not getattr(config, "v_head_dim", None)  # latent attention: keys and values differ in width
+        )
+
+    def alpha(self, length: int) -> float | None:
+        """Dynamic-NTK alpha of a first-generation Qwen prompt of this length."""
+        return self.model.ntk_alpha(length) if self.qwen else None
+
+    def sharing_key(self, reach: int, length: int) -> Hashable:
+        """Equal for prompts of `length` tokens that may share: never for one whose last token, at `reach`, is past a
+        sliding window."""
+        if not self.shares or reach > self.window:
+            return object()
+        return self.alpha(length)
+
+    def rows_together(self, key: Hashable) -> bool:
+        """Whether requests with this sharing key may be decoded in one batch by the engine's own attention."""
+        return type(key) is not object
+
+
+def run_prefix(model: Any, tokens: np.ndarray, alpha: float | None) -> list[Pair]:
+    """Keys and values of a prefix, one pair a layer, each [1, key-value heads, len(tokens), head_dim]."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    ids = torch.as_tensor(tokens.astype(np.int64), device=device_of(model))[None]
+    base_forward(model, None, input_ids=ids, past_key_values=cache, use_cache=True, **alphas(model, [alpha]))
+    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr,misc]
+
+
+def device_of(model: Any) -> torch.device:
+    """Where token ids go in."""
+    return model.get_input_embeddings().weight.device
+
+
+def alphas(model: Any, values: Sequence[float | None]) -> dict[str, Any]:
+    """The keyword that freezes a first-generation Qwen's NTK factors, one a row or one for all; nothing for others."""
+    if values[0] is None:
+        return {}
+    return {"ntk_alpha": torch.tensor(values[:1] if len(set(values)) == 1 else list(values), dtype=torch.float64)}
+
+
+def padded(rows: Sequence[np.ndarray], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids as int64 [B, T], padded on the right with 0, and the column of each row's last token, int64 [B]."""
+    ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    for row, tokens in enumerate(rows):
+        ids[row, : len(tokens)] = tokens
+    last = torch.tensor([len(tokens) - 1 for tokens in rows], device=device)
+    return torch.as_tensor(ids, device=device), last
+
+
+def decoder_of(model: Any) -> Any:
+    """The model without its head."""
+    return model.base_model if model.base_model is not model else model.get_decoder()
+
+
+@torch.inference_mode()
+def base_forward(model: Any, implementation: str | None, **inputs: Any) -> Any:
+    """A forward without the head, under another attention implementation if one is given."""
+    before = model.config._attn_implementation
+    if implementation is not None:
+        model.config._attn_implementation = implementation
+    try:
+        return decoder_of(model)(**inputs)
+    finally:
+        model.config._attn_implementation = before
+
+
+def hidden_states(
+    model: Any, traits: Traits, last: torch.Tensor, implementation: str | None, **inputs: Any
+) -> torch.Tensor:
+    """Final hidden states [B, h] at column `last` [B] of each row."""
+    if traits.qwen:  # its last layer computes these positions only
+        return base_forward(model, implementation, last_positions=last, **inputs).last_hidden_state[:, 0]
+    hidden = base_forward(model, implementation, **inputs).last_hidden_state
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), last.to(hidden.device)]
+
+
+def scaled(model: Any, logits: torch.Tensor) -> torch.Tensor:
+    """What some architectures do to logits behind the head (Cohere, Granite, Gemma 2)."""
+    config = model.config.get_text_config()
+    if scale := getattr(config, "logit_scale", None):
+        logits = logits * scale
+    if scaling := getattr(config, "logits_scaling", None):
+        logits = logits / scaling
+    if cap := getattr(config, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or in the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory"))
+
+
+def free_memory() -> None:
+    """Give back what the failed attempt held; call it outside the `except` block, where its frames are gone."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,245 @@
+"""Generation by continuous batching: rows that finish leave, waiting ones enter, and a shared prefix is run once.
+
+    requests -> prefix.plan -> for each group: run the shared prefix once, keep its keys and values
+             -> rows enter in batches (their own tokens only) -> one token a step for all rows in flight
+             -> a row ends at a stop token, a stop string or its length, and makes room
+
+Decoding attends to the prefix and to a row's own slot and merges the two, so the prefix is never copied (attention.py).
+A reply depends on its request alone: positions, NTK factors, penalties and random numbers are the row's own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import GenerateRequest, Reply, attention, sampling
+from .attention import NAME, Pair
+from .forward import (
+    Traits,
+    alphas,
+    base_forward,
+    device_of,
+    free_memory,
+    hidden_states,
+    out_of_memory,
+    padded,
+    run_prefix,
+    scaled,
+)
+from .prefix import Group, batches, plan
+from .rows import GROWTH, RowCache
+from .stops import StopWatch
+
+
+def generate(engine: Any, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
+    """Yields (index, reply) as replies end. Out of memory halves the rows in flight; unfinished rows start again."""
+    traits = Traits(engine.model)
+    prompts = [request.tokens for request in requests]
+    keys = [
+        traits.sharing_key(len(request.tokens) + request.max_new_tokens, len(request.tokens)) for request in requests
+    ]
+    for group in plan(prompts, keys):
+        together, single = group.members, []
+        if not group.length:
+            together = [index for index in group.members if traits.rows_together(keys[index])]
+            single = [index for index in group.members if not traits.rows_together(keys[index])]
+        if together:
+            yield from Flight(engine, traits, requests, Group(group.length, together)).replies()
+        for index in single:
+            yield index, alone(engine, requests[index])
+
+
+class Row:
+    """A request being answered: its own prompt tokens behind the prefix, what it has said, its random numbers."""
+
+    def __init__(self, index: int, request: GenerateRequest, shared: int, watch: StopWatch) -> None:
+        self.index, self.request, self.watch = index, request, watch
+        self.own = request.tokens[shared:]
+        self.said: list[int] = []
+        self.draws = sampling.stream(request.seed)
+
+    def take(self, token: int) -> Reply | None:
+        """Give the row its next token; its reply when that ends it."""
+        ended = token in self.request.stop_tokens
+        if not ended:
+            self.said.append(token)
+            ended = self.watch.ended(self.said)
+        if ended:
+            return Reply(self.watch.reply(self.said), len(self.said), "stop")
+        if len(self.said) >= self.request.max_new_tokens:
+            return Reply(self.watch.reply(self.said), len(self.said), "length")
+        return None
+
+
+@torch.inference_mode()
+def alone(engine: Any, request: GenerateRequest) -> Reply:
+    """One request by itself with transformers' own cache and attention: for models whose attention is no plain causal
+    one (a sliding window that the text outgrows, soft capping) or whose RoPE looks at the whole batch."""
+    from transformers import DynamicCache
+
+    model = engine.model
+    row = Row(0, request, 0, StopWatch(engine.tokenizer, request.stop))
+    cache = DynamicCache(config=model.config)
+    ids = torch.as_tensor(request.tokens.astype(np.int64), device=device_of(model))[None]
+    past = ids
+    while True:
+        out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits = out.logits[:, -1].float()
+        if request.repetition_penalty != 1.0:
+            seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, past.to(logits.device), True)
+            logits = sampling.penalise(logits, seen, torch.tensor([request.repetition_penalty], device=logits.device))
+        token = sampling.pick(logits, [request], [row.draws])[0]
+        if (reply := row.take(token)) is not None:
+            return reply
+        ids = torch.tensor([[token]], device=ids.device)
+        past = torch.cat([past, ids], dim=1)
+
+
+class Flight:
+    """One group of requests from their shared prefix to their replies."""
+
+    def __init__(self, engine: Any, traits: Traits, requests: Sequence[GenerateRequest], group: Group) -> None:
+        self.engine, self.model, self.traits, self.group = engine, engine.model, traits, group
+        # The longest first: the end of a group, with few rows in flight, is then the shortest.
+        order = sorted(group.members, key=lambda index: -len(requests[index].tokens))
+        watches = {stop: StopWatch(engine.tokenizer, stop) for stop in {requests[index].stop for index in order}}
+        self.waiting = deque(Row(i, requests[i], group.length, watches[requests[i].stop]) for i in order)
+        self.active: list[Row] = []
+        self.alpha = traits.alpha(len(requests[order[0]].tokens)) if group.length else None
+        self.penalised = any(requests[index].repetition_penalty != 1.0 for index in order)
+        self.prefix: list[Pair] | None = None
+        self.cache: RowCache | None = None
+        self.seen: torch.Tensor | None = None
+
+    def replies(self) -> Iterator[tuple[int, Reply]]:
+        while self.waiting or self.active:
+            try:
+                yield from self._until_memory_runs_out()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or self.slots == 1:
+                    raise
+                failed = True
+            else:
+                failed = False
+            if failed:
+                self.engine.flight_rows = max(1, self.slots // 2)
+                again = [Row(row.index, row.request, self.group.length, row.watch) for row in self.active]
+                self.waiting.extendleft(reversed(again))
+                self.active, self.cache, self.prefix, self.seen = [], None, None, None
+                free_memory()
+
+    def _until_memory_runs_out(self) -> Iterator[tuple[int, Reply]]:
+        request = self.waiting[0].request
+        if self.group.length:
+            self.prefix = run_prefix(self.model, request.tokens[: self.group.length], self.alpha)
+        self.slots = min(len(self.waiting), self.engine.flight_rows)
+        width = max(len(row.own) for row in self.waiting) + GROWTH
+        layers = self.model.config.get_text_config().num_hidden_layers
+        self.cache = RowCache(layers, self.slots, width)
+        if self.penalised:
+            vocabulary = self.model.get_output_embeddings().weight.shape[0]
+            self.seen = torch.zeros(self.slots, vocabulary, dtype=torch.bool, device=device_of(self.model))
+        while self.waiting or self.active:
+            free = self.slots - len(self.active)
+            # Entering in lots of an eighth keeps prefills efficient without leaving slots empty for long.
+            if self.waiting and (free >= max(1, self.slots // 8) or free >= len(self.waiting)):
+                yield from self._enter([self.waiting.popleft() for _ in range(min(free, len(self.waiting)))])
+            if self.active:
+                yield from self._step()
+
+    # -- one forward ---------------------------------------------------------------------------------------------------
+
+    def _enter(self, rows: list[Row]) -> Iterator[tuple[int, Reply]]:
+        """Prefill the own tokens of new rows, in batches of the token budget, and take their first token."""
+        assert self.cache is not None
+        lengths = [len(row.own) for row in rows]
+        first_of: list[int] = []
+        start = len(self.active)
+        self.active += rows  # from here on they are in flight: running out of memory starts them again
+        order: list[int] = []
+        for batch in batches(lengths, range(len(rows)), self.engine.token_budget, None):
+            order += batch
+            lot = [rows[place] for place in batch]
+            device = device_of(self.model)
+            ids, last = padded([row.own for row in lot], device)
+            self.cache.enter([len(row.own) for row in lot])
+            positions = torch.arange(self.group.length, self.group.length + ids.shape[1], device=device)
+            inputs = {"input_ids": ids, "position_ids": positions[None].expand(len(lot), -1), **self._alphas(lot)}
+            with attention.running(attention.Rows(self.prefix)):
+                hidden = hidden_states(
+                    self.model, self.traits, last, NAME, past_key_values=self.cache, use_cache=True, **inputs
+                )
+            slot = start + len(order) - len(batch)
+            self._mark_prompts(lot, slot)
+            first_of += self._next_tokens(hidden, lot, slot)
+        self.active[start:] = [rows[place] for place in order]  # the order of their slots
+        yield from self._take(start, first_of)
+
+    def _step(self) -> Iterator[tuple[int, Reply]]:
+        """One more token for every row in flight."""
+        assert self.cache is not None
+        device = device_of(self.model)
+        ids = torch.tensor([[row.said[-1]] for row in self.active], device=device)
+        positions = torch.tensor([[self.group.length + length] for length in self.cache.lengths], device=device)
+        self.cache.step()
+        seen = torch.tensor(self.cache.lengths, device=device)
+        inputs = {"input_ids": ids, "position_ids": positions, **self._alphas(self.active)}
+        with attention.running(attention.Rows(self.prefix, seen)):
+            hidden = base_forward(
+                self.model, NAME, past_key_values=self.cache, use_cache=True, **inputs
+            ).last_hidden_state
+        yield from self._take(0, self._next_tokens(hidden[:, -1], self.active, 0))
+
+    def _alphas(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """NTK factors of the prompts' lengths, frozen for the whole reply as the published model does."""
+        if not self.traits.qwen:
+            return {}
+        return alphas(self.model, [self.traits.alpha(len(row.request.tokens)) for row in rows])
+
+    # -- tokens --------------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _next_tokens(self, hidden: torch.Tensor, rows: Sequence[Row], slot: int) -> list[int]:
+        """The next token of rows in slots `slot`, `slot + 1` ...; hidden [B, h]."""
+        logits = scaled(self.model, self.model.get_output_embeddings()(hidden)).float()
+        if self.seen is not None:
+            penalties = torch.tensor([row.request.repetition_penalty for row in rows], device=logits.device)
+            logits = sampling.penalise(logits, self.seen[slot : slot + len(rows)].to(logits.device), penalties)
+        tokens = sampling.pick(logits, [row.request for row in rows], [row.draws for row in rows])
+        if self.seen is not None:
+            self.seen[torch.arange(slot, slot + len(rows)), torch.tensor(tokens)] = True
+        return tokens
+
+    @torch.inference_mode()
+    def _mark_prompts(self, rows: Sequence[Row], slot: int) -> None:
+        """A repetition penalty counts the prompt's tokens too, those of the shared prefix included."""
+        if self.seen is not None:
+            for place, row in enumerate(rows, start=slot):
+                self.seen[place] = False
+                self.seen[place, torch.as_tensor(row.request.tokens.astype(np.int64), device=self.seen.device)] = True
+
+    def _take(self, start: int, tokens: list[int]) -> Iterator[tuple[int, Reply]]:
+        """Give rows from slot `start` on their next token; those that end leave. Replies are yielded only when the
+        slots are in order again, so that whoever stops reading here loses nothing."""
+        ended: list[tuple[int, Reply]] = []
+        for slot in reversed(range(start, start + len(tokens))):
+            row, token = self.active[slot], tokens[slot - start]
+            if (reply := row.take(token)) is not None:
+                ended.append((row.index, reply))
+                self._drop(slot)
+        yield from reversed(ended)
+
+    @torch.inference_mode()
+    def _drop(self, slot: int) -> None:
+        assert self.cache is not None
+        last = len(self.active) - 1
+        self.cache.drop(slot)
+        self.active[slot] = self.active[last]
+        self.active.pop()
+        if self.seen is not None:
+            self.seen[slot] = self.seen[last]

@@ -1,0 +1,215 @@
+"""The local engine: a causal LM through transformers (first-generation Qwen through `qwen_model`), on any devices.
+
+What makes it fast is in the files beside it: `prefix.py` plans what is shared, `attention.py` attends to it,
+`choose.py` runs choice requests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data import uses_modelscope
+from ..decoding import Decoding
+from ..errors import UserError, one_line
+from ..manifest import ROOT
+from . import ChoiceRequest, GenerateRequest, Reply
+from .prompts import Encoder
+
+# Padded tokens a forward: large enough for full matmul speed, small enough for 1 GB of activations.
+CPU_TOKENS = 1024
+MAX_GPU_TOKENS = 65536
+# Rows in flight while generating. On a GPU memory decides, counting this many tokens a row behind the shared prefix.
+CPU_ROWS = 64
+MAX_GPU_ROWS = 1024
+TYPICAL_ROW = 384
+
+
+def resolve_checkpoint(given: str) -> Path:
+    """The folder of a checkpoint: `demo`, a folder, or a hub id (downloaded; HF_ENDPOINT and ModelScope honoured)."""
+    if given == "demo":
+        return _demo_checkpoint()
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"{given} is a file; -c wants the checkpoint's folder or a hub id")
+    if given.count("/") != 1 or given.startswith((".", "/", "~")):
+        raise UserError(f"no such checkpoint folder: {given}")
+    try:
+        if uses_modelscope():
+            from modelscope import snapshot_download as from_modelscope
+
+            return Path(from_modelscope(given))
+        from huggingface_hub import snapshot_download
+
+        kept = ["*.json", "*.safetensors", "*.tiktoken", "*.model", "*.txt", "*.jinja", "pytorch_model*.bin"]
+        return Path(snapshot_download(given, allow_patterns=kept))
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed; pip install 'qwen-eval[modelscope]'") from error
+    except Exception as error:
+        raise UserError(
+            f"no folder {given!r}, and it could not be fetched from the hub ({one_line(error)[:160]}); "
+            f"check the name, set HF_ENDPOINT to a mirror, or QWEN_EVAL_HUB=modelscope"
+        ) from error
+
+
+def _demo_checkpoint() -> Path:
+    """The embedded default: the checkpoint of demo/, built from its seed where it is not there yet."""
+    import subprocess
+    import sys
+
+    folder = ROOT / "demo" / ".work" / "checkpoint"
+    if not (folder / "model.safetensors").exists():
+        made = subprocess.run(
+            [sys.executable, str(ROOT / "demo" / "build_checkpoint.py"), str(folder)], capture_output=True, text=True
+        )
+        if made.returncode:
+            raise UserError(f"the demo checkpoint could not be built: {made.stderr.strip().splitlines()[-1:]}")
+    return folder
+
+
+def resolve_device(device: str | None) -> str:
+    import torch
+
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {chosen} cannot be used here ({one_line(error)[:120]})") from error
+    return chosen
+
+
+def resolve_dtype(checkpoint: Path, dtype: str, device: str | None) -> str:
+    """`auto`: float32 on a CPU, else the checkpoint's dtype, else bfloat16 (float16 where the GPU has no bfloat16)."""
+    if dtype != "auto":
+        return dtype
+    import torch
+
+    if resolve_device(device) == "cpu":
+        return "float32"
+    from qwen_model.loading import load_config
+
+    config = load_config(checkpoint)
+    if getattr(config, "fp16", False):
+        return "float16"
+    stored = str(getattr(config, "dtype", None) or "").removeprefix("torch.")
+    if stored in ("float16", "bfloat16") and getattr(config, "model_type", "") != "qwen":
+        return stored
+    return "bfloat16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "float16"
+
+
+class LocalEngine:
+    """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take)."""
+
+    def __init__(
+        self, checkpoint: Path, dtype: str = "auto", device: str | None = None, rows: int | None = None
+    ) -> None:
+        import torch
+
+        from qwen_model.loading import load_config, load_model, load_tokenizer
+
+        load_config(checkpoint)  # first: a model that cannot be run says so, not that its tokenizer is unknown
+        self.tokenizer = load_tokenizer(checkpoint)
+        self.dtype = resolve_dtype(checkpoint, dtype, device)
+        device = resolve_device(device)
+        placement: dict[str, Any] = {"device": device}
+        if device == "cuda" and torch.cuda.device_count() > 1 and _too_large(checkpoint):
+            placement = {"device_map": "auto"}
+        self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement).eval()
+        self.rows = rows
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any = None, rows: int | None = None) -> LocalEngine:
+        """An engine around a model that is loaded already (a notebook, a test, a benchmark)."""
+        engine = cls.__new__(cls)
+        engine.model, engine.tokenizer, engine.rows = model.eval(), tokenizer, rows
+        engine.dtype = str(model.dtype).removeprefix("torch.")
+        return engine
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder(self.tokenizer)
+
+    @cached_property
+    def token_budget(self) -> int:
+        """Padded tokens a forward. On a GPU what 40 % of the free memory holds; halved whenever memory runs out."""
+        import torch
+
+        device = next(self.model.parameters()).device
+        if device.type != "cuda":
+            return CPU_TOKENS
+        config = self.model.config.get_text_config()
+        inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        per_token = self.model.dtype.itemsize * (12 * config.hidden_size + 4 * inner)
+        free = torch.cuda.mem_get_info(device)[0]
+        return max(512, min(MAX_GPU_TOKENS, int(0.4 * free / per_token)))
+
+    def encode(self, prompts: Sequence[str], chat: bool = False, raw: bool = False) -> list[np.ndarray]:
+        """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain."""
+        return self.encoder.chat(prompts) if chat else self.encoder.plain(prompts, raw)
+
+    def generate_requests(
+        self, prompts: Sequence[np.ndarray], decoding: Decoding, chat: bool, seeds: Sequence[str]
+    ) -> list[GenerateRequest]:
+        """Requests with one run's settings. seeds: hexadecimal, one a request; they matter only with a temperature."""
+        stop_tokens = self.encoder.stop_tokens(self.model, chat)
+        return [
+            GenerateRequest(
+                tokens,
+                decoding.max_new_tokens,
+                stop_tokens,
+                decoding.stop,
+                decoding.temperature,
+                decoding.top_p,
+                decoding.top_k,
+                decoding.repetition_penalty,
+                int(seed, 16),
+            )
+            for tokens, seed in zip(prompts, seeds, strict=True)
+        ]
+
+    def single_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
+        """The ids of texts that are one token each; UserError where the tokenizer splits one."""
+        return self.encoder.single_tokens(texts)
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
+        """See `Engine.choose`."""
+        from .choose import choose
+
+        return choose(self, requests)
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
+        """See `Engine.generate`."""
+        from .generate import generate
+
+        return generate(self, requests)
+
+    @cached_property
+    def flight_rows(self) -> int:
+        """Rows in flight while generating: `rows`, else what half of the free memory holds at TYPICAL_ROW tokens a row.
+        Halved whenever memory runs out."""
+        import torch
+
+        if self.rows is not None:
+            return self.rows
+        device = next(self.model.parameters()).device
+        if device.type != "cuda":
+            return CPU_ROWS
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        per_row = TYPICAL_ROW * 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
+        return max(1, min(MAX_GPU_ROWS, int(0.5 * torch.cuda.mem_get_info(device)[0] / per_row)))
+
+
+def _too_large(checkpoint: Path) -> bool:
+    import torch
+
+    size = sum(os.path.getsize(path) for pattern in ("*.safetensors", "*.bin") for path in checkpoint.glob(pattern))
+    return size * 1.1 > torch.cuda.mem_get_info(0)[0]

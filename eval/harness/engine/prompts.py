@@ -1,0 +1,94 @@
+"""Prompt text to token ids. Text of the data never becomes a control token; only our own chat frame has them.
+
+First-generation Qwen's base prompts are encoded as the published scripts did: multiple choice through the tokenizer
+(NFC), generation through raw tiktoken (no NFC).
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+
+SYSTEM = "You are a helpful assistant."
+PLACEHOLDER = "\u2042content\u2042"
+
+
+class Encoder:
+    """The two ways a prompt goes in, for a first-generation Qwen tokenizer or any other of transformers."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.qwen = hasattr(tokenizer, "encode_plain")
+        self.forms = [] if self.qwen else [form for form in tokenizer.all_special_tokens if form]
+
+    def plain(self, prompts: Sequence[str], raw: bool = False) -> list[np.ndarray]:
+        """A base model's prompt: ordinary text (other tokenizers add what they add by default, such as a BOS).
+
+        raw: first-generation Qwen only, leave out the NFC normalisation.
+        """
+        if self.qwen:
+            texts = prompts if raw else [unicodedata.normalize("NFC", text) for text in prompts]
+            lists = self.tokenizer.tokenizer.encode_ordinary_batch(list(texts), num_threads=os.cpu_count() or 1)
+        else:
+            lists = [self.tokenizer(text, split_special_tokens=self._hostile(text))["input_ids"] for text in prompts]
+        return [np.asarray(ids, dtype=np.int32) for ids in lists]
+
+    def chat(self, prompts: Sequence[str]) -> list[np.ndarray]:
+        """One user turn, with the default system text for Qwen, else in the tokenizer's chat template."""
+        if self.qwen:
+            from qwen_model.chatml import make_context
+
+            lists = [make_context(self.tokenizer, text, system=SYSTEM)[1] for text in prompts]
+        else:
+            lists = [self._templated(text) for text in prompts]
+        return [np.asarray(ids, dtype=np.int32) for ids in lists]
+
+    def _hostile(self, text: str) -> bool:
+        return any(form in text for form in self.forms)
+
+    def _templated(self, text: str) -> list[int]:
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise UserError("this checkpoint's tokenizer has no chat template; add --base to ask it as a base model")
+
+        def render(content: str) -> str:
+            turn = [{"role": "user", "content": content}]
+            return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+        if not self._hostile(text):
+            return self.tokenizer(render(text), add_special_tokens=False)["input_ids"]
+        before, _, after = render(PLACEHOLDER).partition(PLACEHOLDER)
+        ids = self.tokenizer(before, add_special_tokens=False)["input_ids"]
+        ids += self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids + self.tokenizer(after, add_special_tokens=False)["input_ids"]
+
+    def stop_tokens(self, model: Any, chat: bool) -> frozenset[int]:
+        """What ends a reply: `<|endoftext|>`, and for a chat model the tokens of the chat frame; for other models the
+        eos tokens of their generation settings."""
+        if self.qwen:
+            own = {self.tokenizer.eod_id}
+            return frozenset(own | {self.tokenizer.im_start_id, self.tokenizer.im_end_id} if chat else own)
+        found = model.generation_config.eos_token_id
+        if found is None:
+            found = self.tokenizer.eos_token_id
+        return frozenset([found] if isinstance(found, int) else found or [])
+
+    def single_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
+        found = []
+        for text in texts:
+            ids = (
+                self.tokenizer.encode_plain(text)
+                if self.qwen
+                else self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            )
+            if len(ids) != 1:
+                raise UserError(
+                    f"this tokenizer splits the answer {text!r} into {len(ids)} tokens; choices need one each"
+                )
+            found.append(int(ids[0]))
+        return tuple(found)

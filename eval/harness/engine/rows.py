@@ -1,0 +1,120 @@
+"""The key-value cache of rows that come and go: one slot a row, each row with a length of its own.
+
+The shared prefix is not in here: attention reads it beside the slots (attention.py). Slots 0 .. B-1 are the active
+rows; a row that leaves is replaced by the last one, so the active rows always lie together and a view costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+GROWTH = 64  # tokens by which the slots grow
+
+
+class _Layer(CacheLayerMixin):
+    """Keys and values of one layer, each [slots, key-value heads, capacity, head_dim]."""
+
+    def __init__(self, owner: RowCache) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        _, heads, _, dim = key_states.shape
+        shape = (self.owner.slots, heads, self.owner.capacity, dim)
+        self.keys, self.values = key_states.new_zeros(shape), value_states.new_zeros(shape)
+        self.is_initialized = True
+
+    def fit(self) -> None:
+        """Grow to the owner's slots and capacity, keeping what is stored."""
+        if not self.is_initialized:
+            return
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_zeros((self.owner.slots, old.shape[1], self.owner.capacity, old.shape[3]))
+            rows, width = min(old.shape[0], new.shape[0]), min(old.shape[2], new.shape[2])
+            new[:rows, :, :width] = old[:rows, :, :width]
+            setattr(self, name, new)
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Store the new tokens. Entering rows get their own back; decoding rows get all that their slots hold."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        rows, _, width, _ = key_states.shape
+        first = self.owner.entering
+        if first is not None:
+            self.keys[first : first + rows, :, :width] = key_states
+            self.values[first : first + rows, :, :width] = value_states
+            return key_states, value_states
+        index, place = self.owner.index_on(key_states.device)
+        self.keys[index, :, place] = key_states[:, :, 0]
+        self.values[index, :, place] = value_states[:, :, 0]
+        return self.keys[:rows, :, : self.owner.longest], self.values[:rows, :, : self.owner.longest]
+
+    def move(self, source: int, target: int) -> None:
+        if self.is_initialized:
+            assert self.keys is not None and self.values is not None
+            self.keys[target], self.values[target] = self.keys[source], self.values[source]
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class RowCache(Cache):
+    """The slots of all layers. `lengths`: stored own tokens of each active row."""
+
+    def __init__(self, layers: int, slots: int, capacity: int) -> None:
+        self.slots, self.capacity = slots, capacity
+        self.lengths: list[int] = []
+        self.entering: int | None = None  # slot of the first entering row, during a prefill
+        self.longest = 0
+        self._index: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+        super().__init__(layers=[_Layer(self) for _ in range(layers)])
+
+    def enter(self, lengths: list[int]) -> None:
+        """The next forward is a prefill of new rows with these own lengths."""
+        self.entering = len(self.lengths)
+        self._reserve(max(lengths))
+        self.lengths += lengths
+
+    def step(self) -> None:
+        """The next forward adds one token to every active row."""
+        self.entering = None
+        self._reserve(max(self.lengths) + 1)
+        places = torch.tensor(self.lengths)
+        self._index = {torch.device("cpu"): (torch.arange(len(self.lengths)), places)}
+        self.lengths = [length + 1 for length in self.lengths]
+        self.longest = max(self.lengths)
+
+    @torch.inference_mode()
+    def _reserve(self, width: int) -> None:
+        if width > self.capacity:
+            self.capacity = -(-width // GROWTH) * GROWTH
+            for layer in self.layers:
+                layer.fit()  # type: ignore[union-attr]
+
+    def index_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slots and write positions of the active rows, int64 [B] each, on a device (layers may lie on several)."""
+        if device not in self._index:
+            slots, places = self._index[torch.device("cpu")]
+            self._index[device] = (slots.to(device), places.to(device))
+        return self._index[device]
+
+    @torch.inference_mode()
+    def drop(self, slot: int) -> None:
+        """Remove a row; the last active row takes its slot."""
+        last = len(self.lengths) - 1
+        if slot != last:
+            for layer in self.layers:
+                layer.move(last, slot)  # type: ignore[union-attr]
+            self.lengths[slot] = self.lengths[last]
+        self.lengths.pop()

@@ -1,0 +1,331 @@
+"""One run of one benchmark: from the flags to the tables, resumable at every item.
+
+run = Run(args, "name")                    which checkpoint, base or chat, which reported figures
+run.start(items, settings)                 opens the output folder, reads back what is finished
+for item, logits in run.choose(...):       only what is not finished goes to the engine
+    run.save(item, prediction=..., correct=...)
+return run.report(scores, tables, notes)   table.md, table.csv, results.json; the exit status
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import manifest, tables
+from .baseline import Baseline
+from .data import Item, items_sha256, subset
+from .decoding import resolve as resolve_decoding
+from .errors import UserError
+from .journal import Journal
+from .reported import REPORTED_CSV, ModelName, find, parse_known_name, parse_model_name
+from .rescore import Replies
+from .stats import Score
+
+DEMO = manifest.ROOT / "demo"
+
+
+class Run:
+    """The state of one run. Public attributes: `chat`, `model` (its name), `items`, `records` (by item)."""
+
+    def __init__(
+        self, args: argparse.Namespace, benchmark: str, official_n: int | None = None, choice: bool = False
+    ) -> None:
+        """benchmark: name in the reported figures; official_n: items of the whole benchmark (fewer is a subset);
+        choice: the base protocol compares logits, so given replies are read as a chat model's."""
+        if not args.checkpoint_path and not args.rescore:
+            raise UserError("no checkpoint: give -c a hub id, a folder or `demo`, or --rescore a file of replies")
+        self.args, self.benchmark, self.output_name = args, benchmark, benchmark
+        self.demo = args.checkpoint_path == "demo"
+        self.official_n = None if self.demo else official_n
+        self.replies = Replies(args.rescore) if args.rescore else None
+        self._engine: Any = None
+        self.checkpoint: Path | None = None
+        if self.replies is None:
+            from .engine.local import resolve_checkpoint
+
+            self.checkpoint = resolve_checkpoint(args.checkpoint_path)
+        own = (
+            ModelName("Qwen-demo")
+            if self.demo
+            else parse_model_name(args.checkpoint_path or args.reported_as or "rescored")
+        )
+        self.model = own.model + (f"-{own.variant}" if own.variant else "")
+        self.name = parse_known_name(args.reported_as) if args.reported_as else own  # whose figures stand beside
+        self.chat = self._is_chat(choice)
+        self.started = time.time()
+
+    def _is_chat(self, choice: bool) -> bool:
+        if self.args.chat is not None:
+            return self.args.chat
+        if self.checkpoint is not None:
+            from qwen_model.loading import is_chat
+
+            return is_chat(self.checkpoint)
+        assert self.replies is not None
+        if self.args.checkpoint_path:
+            return any(word in self.model.lower() for word in ("chat", "instruct"))
+        return choice and not self.replies.have_logits
+
+    def shots(self, base: int, chat: int) -> int:
+        """Examples in the prompt: `-k`, else the protocol's number for this kind of model."""
+        if self.args.num_fewshot is not None:
+            return self.args.num_fewshot
+        return chat if self.chat else base
+
+    @property
+    def data_path(self) -> str | None:
+        """`-d`; for the demo its own samples where no `-d` is given."""
+        if self.args.eval_data_path or not self.demo:
+            return self.args.eval_data_path
+        return str(DEMO / "data" / self.benchmark)
+
+    # -- the output folder ---------------------------------------------------------------------------------------------
+
+    def start(
+        self, items: Sequence[Item], settings: Mapping[str, Any], decoding: Mapping[str, Any] | None = None
+    ) -> None:
+        """Open the output folder for these items, less what --limit, --sample or a short reply file leaves out.
+
+        settings: all of the protocol that changes a prompt or a reply; decoding: what the benchmark fixes of
+        decoding.Decoding, for runs that generate.
+        """
+        self.baseline = Baseline(self.args.baseline) if self.args.baseline else None
+        self.items = subset(items, self.args.limit, self.args.sample, self.args.seed)
+        if self.replies is not None:
+            self.items = self.replies.match(items, self.items, part=bool(self.args.subjects))
+        if self.baseline:
+            self.baseline.check(self.items)
+        self.whole = max(len(items), self.official_n or 0)
+        self.subset = len(self.items) < self.whole or (self.official_n is None and bool(self.args.subjects))
+        self.settings = {"benchmark": self.benchmark, "chat": self.chat, **settings}
+        if decoding is not None:
+            self.decoding = resolve_decoding(self.checkpoint, decoding, self.args)
+            self.settings["decoding"] = {
+                **self.decoding._asdict(),
+                "seed": self.args.seed if self.decoding.temperature else None,
+            }
+        identity = self._identity()
+        suffix = "-rescored" if self.replies else ""
+        self.folder = self.args.output_dir or Path("results") / self.model / f"{self.output_name}{suffix}"
+        fresh = self.args.overwrite or self.replies is not None
+        if self.replies is not None and not self.args.overwrite:
+            self._keep_generated()
+        self.journal = Journal(self.folder, manifest.digest(identity), fresh)
+        if fresh:  # tables of the dropped run would stand beside the new one's samples
+            for name in ("results.json", "table.md", "table.csv"):
+                (self.folder / name).unlink(missing_ok=True)
+        self.manifest = {
+            **manifest.environment(),
+            **identity,
+            "data_sha256": items_sha256(self.items),
+            "seed": self.args.seed,
+            "limit": self.args.limit,
+            "sample": self.args.sample,
+            "subjects": self.args.subjects,
+            "started": manifest.now(),
+        }
+        if self.args.debug:
+            for item in self.items[:3]:
+                print(f"--- {item.id}\n{item.prompt}\n---", file=sys.stderr)
+
+    def _keep_generated(self) -> None:
+        """Rescoring starts its folder afresh: never over the samples of a model's run, which cost hours."""
+        samples, results = self.folder / "samples.jsonl", self.folder / "results.json"
+        if samples.exists() and samples.stat().st_size:
+            try:
+                rescored = json.loads(results.read_text(encoding="utf-8"))["manifest"].get("replies_sha256")
+            except (ValueError, KeyError, OSError):  # a run that was killed has samples and no results
+                rescored = None
+            if rescored is None:
+                raise UserError(f"{self.folder} holds a model's run; give --rescore another -o (or --overwrite)")
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for finished items to be taken over."""
+        if self.replies is not None:
+            return {"settings": self.settings, "replies_sha256": self.replies.sha256}
+        assert self.checkpoint is not None
+        from .engine.local import resolve_dtype
+
+        return {
+            "settings": self.settings,
+            "engine": self.args.engine,
+            "dtype": resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
+            "weights_sha256": manifest.files_sha256(self.checkpoint, manifest.WEIGHTS),
+            "config_sha256": manifest.files_sha256(self.checkpoint, ("config.json", "generation_config.json")),
+            "tokenizer_sha256": manifest.files_sha256(self.checkpoint, manifest.TOKENIZER),
+        }
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Any:
+        """The engine, loaded when the first item needs it."""
+        if self._engine is None:
+            from .engine.local import LocalEngine
+
+            assert self.checkpoint is not None
+            self._engine = LocalEngine(self.checkpoint, self.args.dtype, self.args.device, self.args.batch_size)
+            self.manifest.update(manifest.environment())  # torch now knows the hardware
+        return self._engine
+
+    def choose(self, candidates: Sequence[str], max_seq_len: int | None = None) -> Iterator[tuple[Item, list[float]]]:
+        """Next-token logits of the candidates (texts of one token each) for every unfinished item.
+
+        Prompts over `max_seq_len` tokens keep their last `max_seq_len - 1`, as published; their lines say `cut`.
+        """
+        todo = [item for item in self.items if not self.journal.finished(item)]
+        if self.replies is not None:
+            for item in todo:
+                yield item, self.replies.logits(item, len(candidates))
+            return
+        if not todo:
+            return
+        ids = self.engine.single_tokens(candidates)
+        from .engine import ChoiceRequest
+
+        requests = []
+        self.was_cut: dict[tuple[str, int], bool] = {}
+        for item, tokens in zip(todo, self.engine.encode([item.prompt for item in todo], self.chat), strict=True):
+            if max_seq_len is not None and len(tokens) > max_seq_len:
+                self.was_cut[item.key] = True
+                tokens = tokens[len(tokens) - max_seq_len + 1 :]
+            requests.append(ChoiceRequest(tokens, ids))
+        with self._progress(len(todo)) as bar:
+            for index, logits in self.engine.choose(requests):
+                yield todo[index], logits
+                bar.update()
+
+    def generate(self) -> Iterator[tuple[Item, str]]:
+        """The reply to every unfinished item, decoded as `start` was told; with --rescore the given replies.
+
+        A line says how its reply ended (`finish`: "stop" or "length") and how many tokens it has (`new_tokens`).
+        """
+        todo = [item for item in self.items if not self.journal.finished(item)]
+        if self.replies is not None:
+            for item in todo:
+                yield item, self.replies.text(item)
+            return
+        if not todo:
+            return
+        requests = self.engine.generate_requests(
+            self.engine.encode([item.prompt for item in todo], self.chat, raw=True),
+            self.decoding,
+            self.chat,
+            [manifest.digest([self.args.seed, item.id, item.sample]) for item in todo],
+        )
+        self.endings: dict[tuple[str, int], dict[str, Any]] = {}
+        with self._progress(len(todo)) as bar:
+            for index, reply in self.engine.generate(requests):
+                self.endings[todo[index].key] = {"finish": reply.finish, "new_tokens": reply.tokens}
+                yield todo[index], reply.text.strip() if self.chat else reply.text
+                bar.update()
+
+    def _progress(self, todo: int) -> Any:
+        from tqdm import tqdm
+
+        total = len(self.items)
+        return tqdm(
+            total=total,
+            initial=total - todo,
+            desc=self.benchmark,
+            unit="item",
+            mininterval=0.3 if sys.stderr.isatty() else 10,
+        )
+
+    def save(self, item: Item, **fields: Any) -> None:
+        """Write one finished item; `correct` must be a bool."""
+        assert isinstance(fields["correct"], bool), "correct is a JSON boolean by contract"
+        if getattr(self, "was_cut", {}).get(item.key):
+            fields["cut"] = True
+        fields.update(getattr(self, "endings", {}).get(item.key, {}))
+        self.journal.append(item, fields)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The finished lines in the order of the items."""
+        return [self.journal.records[item.key] for item in self.items]
+
+    def list_disagreements(self, ids: Sequence[str]) -> str:
+        """Write the items on which two readings differ to disagreements.txt; returns the note that says so."""
+        tables.write_atomically(self.folder / "disagreements.txt", "".join(f"{name}\n" for name in ids))
+        return f"protocol and robust reading differ on {len(ids)} items (disagreements.txt)"
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def reported(self, score: Score, shots: int | None, split: str = "") -> Any:
+        if not score.compared:
+            return None
+        path = DEMO / "reported_numbers.csv" if self.demo else REPORTED_CSV
+        if self.demo and not path.exists():
+            return None
+        name = self.name if self.name.version else ModelName(self.name.model, self._version(), self.name.variant)
+        return find(name, score.benchmark or self.benchmark, score.metric, shots, split, path)
+
+    def _version(self) -> str:
+        """7B came twice under one name: v1.0 was trained at 2,048 tokens, v1.1 at 8,192."""
+        if self.checkpoint is None or not self.name.model.startswith("Qwen-7B"):
+            return ""
+        config = json.loads((self.checkpoint / "config.json").read_text(encoding="utf-8"))
+        return "v1.0" if config.get("seq_length") == 2048 or "n_embd" in config else ""
+
+    def report(
+        self,
+        scores: Mapping[str, Score],
+        breakdowns: Mapping[str, Mapping[str, Score]] | None = None,
+        notes: Sequence[str] = (),
+        shots: int | None = None,
+        split: str = "",
+        extra: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Print and write the tables; returns the exit status (1: significantly worse than `--baseline`).
+
+        scores: name -> Score, the headline first; breakdowns: title -> name -> Score, without reported figures.
+        """
+        lines = [
+            tables.line(name, score, self.reported(score, shots, split), self.subset) for name, score in scores.items()
+        ]
+        parts = [tables.Table("", lines)]
+        for title, part in (breakdowns or {}).items():
+            if not part:
+                continue
+            parts.append(tables.Table(title, [tables.line(name, score) for name, score in part.items()]))
+        notes = [*self._notes(lines), *notes]
+        status, comparison = 0, None
+        if self.baseline:
+            status, note, comparison = self.baseline.compare(self.records)
+            notes.append(note)
+        kind = ("chat" if self.chat else "base") + ("" if shots is None else f", {shots}-shot")
+        title = f"{self.benchmark} - {self.model} ({kind})"
+        results = {
+            "benchmark": self.benchmark,
+            "model": self.model,
+            "scores": tables.scores_json(lines),
+            **({"baseline": comparison} if comparison else {}),
+            **(extra or {}),
+            "notes": notes,
+            "manifest": {**self.manifest, "seconds": round(time.time() - self.started, 1), "finished": manifest.now()},
+        }
+        tables.write_atomically(self.folder / "table.md", tables.markdown(title, parts, notes))
+        tables.write_atomically(self.folder / "table.csv", tables.as_csv(parts))
+        tables.write_results(self.folder, results)
+        self.journal.close()
+        tables.show(title, parts, [*notes, f"written to {self.folder}"])
+        return status
+
+    def _notes(self, lines: Sequence[tables.Line]) -> list[str]:
+        notes = []
+        if self.subset:
+            notes.append(f"subset: {len(self.items)} of {self.whole} items; the verdict is about these only")
+        if cut := sum(bool(record.get("cut")) for record in self.records):
+            notes.append(f"prompts longer than --max-seq-len, which lost their beginning as published: {cut}")
+        if long := sum(record.get("finish") == "length" for record in self.records):
+            notes.append(f"replies that reached {self.decoding.max_new_tokens} new tokens without a stop: {long}")
+        if not any(row.reported for row in lines):
+            notes.append(
+                f"no reported figure for {self.model!r} in this setting (--reported-as names a model of the cards)"
+            )
+        return notes

@@ -1,0 +1,146 @@
+"""What a guest does to itself before the first line of its code: namespaces, limits, capabilities, Landlock, seccomp.
+
+Each guard has a name; `Plan.without` leaves some out. That is for the tests, which show that each attack in the
+battery succeeds once its guard is gone; nothing else sets it.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from dataclasses import dataclass, field
+
+from . import landlock, seccomp
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MNT_DETACH = 2, 4, 8, 2
+OWN_ROOM = "/tmp"  # where a guest's private tmpfs lies in its own mount namespace
+
+
+@dataclass
+class Plan:
+    """How guests are shut in. `level`: bubblewrap, landlock or none; sizes in bytes; `readable`: paths."""
+
+    level: str
+    readable: list[str]
+    rooms: str  # folder in which guests get a folder of their own (landlock) or unused
+    memory: int = 2 << 30
+    file_size: int = 16 << 20
+    room_size: int = 64 << 20
+    room_files: int = 1000
+    open_files: int = 64
+    packages: str = ""
+    without: list[str] = field(default_factory=list)
+
+    def has(self, guard: str) -> bool:
+        return self.level != "none" and guard not in self.without
+
+    @property
+    def namespaces(self) -> bool:
+        return self.level == "bubblewrap" and self.has("namespaces")
+
+
+class GuardFailed(Exception):
+    """A guard could not be put up; the guest must not run."""
+
+
+_C = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument; a system without it (macOS) has only the level `none`, where nothing is proven."""
+    call = getattr(_C, "prctl", None)
+    if call is not None:
+        call(option, value, 0, 0, 0)
+
+
+def _require(result: int, what: str) -> None:
+    if result != 0:
+        raise GuardFailed(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+def die_with_parent() -> None:
+    """This process is killed when its parent ends, and no process of the same user may look into it."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_DUMPABLE, 0)
+
+
+def new_pid_namespace() -> None:
+    """The next child is process 1 of a namespace that dies with it."""
+    _require(_C.unshare(CLONE_NEWPID), "a PID namespace")
+
+
+def private_room(plan: Plan) -> None:
+    """An empty tmpfs of one's own, which nobody else sees and the kernel drops at the end; /proc goes away."""
+    _require(_C.unshare(CLONE_NEWNS), "a mount namespace")
+    options = f"size={plan.room_size},nr_inodes={plan.room_files},mode=0700".encode()
+    _require(_C.mount(b"tmpfs", OWN_ROOM.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options), "a tmpfs")
+    _require(_C.umount2(b"/proc", MNT_DETACH), "unmounting /proc")
+    os.chdir(OWN_ROOM)
+
+
+def set_limits(plan: Plan, cpu_seconds: int) -> None:
+    """rlimits, soft and hard. The CPU limit is the last resort: the warden's clock comes first."""
+    wanted = {"RLIMIT_CORE": 0}
+    if plan.has("memory"):
+        wanted["RLIMIT_AS"] = plan.memory
+    if plan.has("cpu"):
+        wanted["RLIMIT_CPU"] = cpu_seconds
+    if plan.has("file-size"):
+        wanted["RLIMIT_FSIZE"] = plan.file_size
+        wanted["RLIMIT_NOFILE"] = plan.open_files
+        wanted["RLIMIT_MSGQUEUE"] = 0
+    for name, limit in wanted.items():
+        if (number := getattr(resource, name, None)) is not None:
+            hard = resource.getrlimit(number)[1]
+            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            with contextlib.suppress(ValueError, OSError) if plan.level == "none" else contextlib.nullcontext():
+                resource.setrlimit(number, (limit, limit))
+
+
+def drop_capabilities() -> None:
+    """Give up every capability: root without them cannot raise a limit, mount, or read past a file's mode."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    _require(_C.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())), "dropping capabilities")
+
+
+def fence(plan: Plan) -> landlock.Fence | None:
+    """Landlock: read the system's Python, write the room, nothing else. None where it is not needed or not there.
+
+    Behind a mount namespace it is a second fence; without one it is the fence, and guests cannot run without it.
+    """
+    if not plan.has("landlock"):
+        return None
+    devices = [("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE), ("/dev/urandom", landlock.READ_FILE)]
+    try:
+        return landlock.Fence([*((path, landlock.READ) for path in plan.readable), *devices])
+    except landlock.LandlockUnavailable as error:
+        if plan.namespaces:
+            return None
+        raise GuardFailed(f"Landlock: {error}") from error
+
+
+def shut_in(plan: Plan, room: str, cpu_seconds: int, around: landlock.Fence | None) -> None:
+    """Put up every guard of the plan around the calling process. room: a folder that it may write, or "".
+
+    Raises GuardFailed, OSError or SeccompUnavailable; the caller must then end without running anything.
+    """
+    die_with_parent()
+    if plan.namespaces and room:
+        private_room(plan)
+    elif room:
+        os.chdir(room)
+    rights = landlock.ANY_FILE if plan.namespaces else landlock.PLAIN_FILES
+    ruleset = around.ruleset(room, rights) if around is not None else None
+    set_limits(plan, cpu_seconds)
+    if plan.level == "none":
+        return
+    if plan.has("capabilities"):
+        drop_capabilities()
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if ruleset is not None:
+        landlock.restrict(ruleset)
+    if plan.has("seccomp"):
+        seccomp.install()

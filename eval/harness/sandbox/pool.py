@@ -1,0 +1,266 @@
+"""The harness's side: start the sandbox, hand out checks, collect verdicts.
+
+with Sandbox() as sandbox:
+    verdicts = sandbox.check_many([Check(program=..., test=...), ...])
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import UserError
+from . import launch, selftest
+from .guest.guards import Plan
+from .guest.warden import HEADER, TESTER_CPU
+from .verdict import TIMED_OUT, Check, SandboxBroken, Verdict, judge
+
+LEVELS = ("bubblewrap", "landlock")
+FORCE = "QWEN_EVAL_SANDBOX"  # environment variable: the one level to use
+MAX_VERDICT = 1 << 16  # bytes
+Key = TypeVar("Key")
+
+
+class Sandbox:
+    """A running sandbox. `level`: bubblewrap, landlock or none; `guards`: those that the self-test proved."""
+
+    def __init__(
+        self,
+        level: str | None = None,
+        workers: int | None = None,
+        allow_unsandboxed: bool = False,
+        without: Sequence[str] = (),
+        **sizes: int,
+    ) -> None:
+        """level: one level only (default: QWEN_EVAL_SANDBOX, else the best there is); workers: checks at a time.
+
+        without: guards to leave out, for tests (the self-test is then skipped); sizes: fields of Plan, in bytes.
+        Raises UserError when no level is available, unless `allow_unsandboxed`.
+        """
+        self.workers = workers or os.cpu_count() or 1
+        self._lock = threading.Lock()
+        self._without, self._sizes = list(without), sizes
+        self._process: subprocess.Popen[bytes] | None = None
+        asked = level or os.environ.get(FORCE) or None
+        if asked not in (None, "none", *LEVELS):
+            raise UserError(f"no sandbox level {asked!r}; there are {', '.join(LEVELS)}")
+        self.guards: list[str] = []
+        reasons = []
+        for name in [asked] if asked else LEVELS:
+            try:
+                self._open(name)
+                return
+            except (SandboxBroken, OSError, ValueError) as error:
+                self.close()
+                reasons.append(f"{name}: {' '.join(str(error).split())}")
+        if not allow_unsandboxed:
+            raise UserError(
+                f"no sandbox for model-written code ({'; '.join(reasons)}); install bubblewrap "
+                "(`apt-get install bubblewrap`, or `python -m harness.sandbox --install` in eval/), or run on "
+                "Linux 5.13 or newer with Landlock, or accept the risk with --allow-unsandboxed"
+            )
+        self._open("none")
+
+    # -- starting and ending -------------------------------------------------------------------------------------------
+
+    def _open(self, level: str) -> None:
+        self.level = level
+        self._folder = Path(tempfile.mkdtemp(prefix="qwen-sandbox-"))
+        for name in ("rooms", "packages"):
+            (self._folder / name).mkdir()
+        launch.link_packages(self._folder / "packages")
+        self._start()
+        if level != "none" and not self._without:
+            self.guards = selftest.prove(self)
+
+    def plan(self) -> Plan:
+        """The guards and sizes of this sandbox, as its zygote gets them."""
+        inside = self._inside_bubblewrap
+        return Plan(
+            level=self.level,
+            readable=["/"] if inside else [*launch.readable(), str(self._folder / "packages")],
+            rooms=str(self._folder / "rooms"),
+            packages=f"{launch.INSIDE}/packages" if inside else str(self._folder / "packages"),
+            without=self._without,
+            **self._sizes,
+        )
+
+    @property
+    def _inside_bubblewrap(self) -> bool:
+        return self.level == "bubblewrap" and "namespaces" not in self._without
+
+    def _start(self) -> None:
+        """Start the zygote and wait until it is ready."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        command = launch.command(theirs.fileno(), json.dumps(asdict(self.plan())))
+        if self._inside_bubblewrap:
+            if not launch.bubblewrap_installed():
+                raise SandboxBroken("bwrap is not installed")
+            command = launch.bubblewrap(command, self._folder / "packages")
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  (read until the end)
+        variables = {**launch.ENVIRONMENT, "PATH": os.environ.get("PATH", os.defpath)}
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._messages,
+            env=variables if self._inside_bubblewrap else launch.ENVIRONMENT,
+            cwd=launch.HERE,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self._control = ours
+        ours.settimeout(30)
+        try:
+            ready = ours.recv(16)
+        except OSError:
+            ready = b""
+        if ready != b"ready":
+            raise SandboxBroken(self._last_message() or "it did not start")
+        ours.settimeout(None)
+
+    def _last_message(self) -> str:
+        """What the zygote or a warden last wrote on standard error; nothing foreign can write there."""
+        text = os.pread(self._messages.fileno(), 1 << 16, 0)  # not by seek: the writers share the position
+        lines = text.decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+    def close(self) -> None:
+        """End the sandbox and everything in it."""
+        if self._process is not None:
+            with contextlib.suppress(AttributeError, OSError):
+                self._control.close()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if hasattr(self, "_folder"):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def describe(self) -> dict[str, object]:
+        """For results.json: the level of isolation and the guards that were proven at the start of this run."""
+        return {"level": self.level, "guards": list(self.guards)}
+
+    # -- checking ------------------------------------------------------------------------------------------------------
+
+    def check(self, check: Check) -> Verdict:
+        """The verdict on one program; one that timed out is not tried again."""
+        pipes = [os.pipe() for _ in range(4)]
+        (_, program), (_, job), (verdict, _), (report, _) = pipes
+        theirs = [pipes[0][0], pipes[1][0], pipes[2][1], pipes[3][1]]
+        limits = (check.seconds, 10 + 5 * check.seconds)
+        try:
+            with self._lock:
+                socket.send_fds(self._control, [struct.pack(HEADER, *limits)], theirs)
+        except OSError as error:
+            for descriptor in (program, job, verdict, report):
+                os.close(descriptor)
+            raise SandboxBroken(f"the sandbox is gone ({error})") from error
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        _write(program, check.program)
+        tests = {"setup": check.setup, "names": check.names, "modules": check.modules, "test": check.test}
+        _write(job, tests)
+        until = time.monotonic() + limits[1] + TESTER_CPU + 30
+        try:
+            said, reported = _read(verdict, until), _read(report, until)
+            if not reported:
+                raise SandboxBroken(f"a check could not be run ({self._last_message()})")
+            return judge(said, reported)
+        finally:
+            os.close(verdict)
+            os.close(report)
+
+    def check_many(
+        self, checks: Iterable[Check], progress: Callable[[int, Verdict], None] | None = None
+    ) -> list[Verdict]:
+        """Verdicts in the order of the checks, `workers` at a time; those that timed out once more, alone.
+
+        progress: called with the index and the verdict as each becomes final.
+        """
+        found: dict[int, Verdict] = {}
+        for index, (verdict,) in self.check_stream((index, [check]) for index, check in enumerate(checks)):
+            found[index] = verdict
+            if progress:
+                progress(index, verdict)
+        return [found[index] for index in sorted(found)]
+
+    def check_stream(self, jobs: Iterable[tuple[Key, Sequence[Check]]]) -> Iterator[tuple[Key, list[Verdict]]]:
+        """(key, verdicts of its checks) as they become final, while `jobs` is still being read.
+
+        Checks that timed out are tried once more at the end, one at a time, so that a busy machine changes no verdict.
+        """
+        again: list[tuple[Key, Sequence[Check], list[Verdict]]] = []
+        with ThreadPoolExecutor(self.workers) as executor:
+            running: dict[Future[list[Verdict]], tuple[Key, Sequence[Check]]] = {}
+            for key, checks in jobs:
+                running[executor.submit(self._check_all, checks)] = (key, checks)
+                full = len(running) > 2 * self.workers
+                for future in wait(running, None if full else 0, FIRST_COMPLETED).done:
+                    yield from self._settled(future, *running.pop(future), again)
+            for future in as_completed(list(running)):
+                yield from self._settled(future, *running.pop(future), again)
+        for key, checks, verdicts in again:
+            pairs = zip(checks, verdicts, strict=True)
+            yield key, [self.check(check) if verdict.status == TIMED_OUT else verdict for check, verdict in pairs]
+
+    def _check_all(self, checks: Sequence[Check]) -> list[Verdict]:
+        return [self.check(check) for check in checks]
+
+    def _settled(
+        self, future: "Future[list[Verdict]]", key: Key, checks: Sequence[Check], again: list[Any]
+    ) -> Iterator[tuple[Key, list[Verdict]]]:
+        """The result of a job, unless a part of it timed out: that is put on the list of those to try again."""
+        verdicts = future.result()
+        if any(verdict.status == TIMED_OUT for verdict in verdicts):
+            again.append((key, checks, verdicts))
+        else:
+            yield key, verdicts
+
+
+def _write(descriptor: int, message: object) -> None:
+    """Hand over a message and close; a guest that is already gone is seen in its verdict."""
+    with contextlib.suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as stream:
+        stream.write(json.dumps(message).encode())
+
+
+def _read(descriptor: int, until: float) -> bytes:
+    """What comes until the end of the pipe; raises SandboxBroken when it does not end in time."""
+    data = b""
+    while len(data) <= MAX_VERDICT:
+        if not select.select([descriptor], [], [], max(0.0, until - time.monotonic()))[0]:
+            raise SandboxBroken("a check did not end")
+        part = os.read(descriptor, MAX_VERDICT)
+        if not part:
+            return data
+        data += part
+    raise SandboxBroken("a verdict is too long")
+
+
+def warn_unsandboxed(sandbox: Sandbox) -> None:
+    """Say on standard error that model-written code runs with the user's own rights."""
+    if sandbox.level == "none":
+        print("warning: no sandbox: model-written code runs with your rights (--allow-unsandboxed)", file=sys.stderr)

@@ -1,0 +1,114 @@
+"""Intervals, paired comparison and the verdict beside a reported figure.
+
+The verdict rule (documented for users in EVALUATION.md): a figure is `reproduced` when its 95 % interval holds the
+reported value, taking the reported value as the range that rounds to it (58.2 stands for 58.15 to 58.25); otherwise
+it is `higher` or `lower`. A run on fewer items than the benchmark has says `(subset)` behind the verdict.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+Z95 = 1.959963984540054
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+class Score(NamedTuple):
+    """One figure of a run: `value` in the unit of the reported tables (percent for accuracies), `n` items behind it."""
+
+    value: float | None
+    n: int
+    ci95: Interval | None
+    metric: str = "acc"
+    benchmark: str | None = None  # where it differs from the script's own name in the reported figures
+    split: str | None = None
+    shots: int | None = None
+    compared: bool = True  # False: never laid beside a reported figure (robust readings, extra metrics)
+
+
+def wilson(successes: float, n: float) -> Interval | None:
+    """95 % Wilson score interval of a proportion, in [0, 1] (Wilson 1927). `n` may be an effective size."""
+    if n <= 0:
+        return None
+    p = successes / n
+    centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def accuracy(correct: Iterable[bool], **where) -> Score:
+    """Share of right items, every item with the same weight (micro average), in percent."""
+    marks = [bool(mark) for mark in correct]
+    return _proportion(sum(marks), len(marks), len(marks), **where)
+
+
+def macro_accuracy(groups: Iterable[Sequence[bool]], **where) -> Score:
+    """Mean over groups of the share of right items, in percent.
+
+    The interval is Wilson's with the effective size S^2 / sum(1 / n_s): the size of a simple sample whose mean has
+    the variance of this average when the S groups have one common accuracy.
+    """
+    filled = [list(group) for group in groups if len(group)]
+    if not filled:
+        return Score(None, 0, None, **where)
+    value = sum(sum(group) / len(group) for group in filled) / len(filled)
+    effective = len(filled) ** 2 / sum(1 / len(group) for group in filled)
+    return _proportion(value * effective, effective, sum(map(len, filled)), **where)
+
+
+def _proportion(successes: float, effective: float, n: int, **where) -> Score:
+    interval = wilson(successes, effective)
+    if interval is None:
+        return Score(None, 0, None, **where)
+    return Score(100 * successes / effective, n, Interval(100 * interval.low, 100 * interval.high), **where)
+
+
+def bootstrap(values: Sequence, statistic: Callable[[Sequence], float], draws: int = 1000, seed: int = 0) -> Interval:
+    """95 % percentile bootstrap over items (Efron 1979) of a statistic that is no proportion."""
+    rng = random.Random(seed)
+    found = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(draws))
+    return Interval(found[int(0.025 * draws)], found[min(draws - 1, int(0.975 * draws))])
+
+
+def verdict(score: Score, reported: float | None, decimals: int = 1, subset: bool = False) -> str | None:
+    """`reproduced`, `higher` or `lower` (with `(subset)` where it applies); None without a reported figure."""
+    if reported is None or score.value is None:
+        return None
+    slack = 0.5 * 10**-decimals + 1e-9  # the limits of the range are in it, whatever binary makes of them
+    low, high = score.ci95 or Interval(score.value, score.value)
+    word = "reproduced" if low <= reported + slack and high >= reported - slack else None
+    if word is None:
+        word = "higher" if score.value > reported else "lower"
+    return f"{word} (subset)" if subset else word
+
+
+class Comparison(NamedTuple):
+    """Paired comparison with an earlier run on the same items."""
+
+    n: int
+    gained: int  # wrong before, right now
+    lost: int  # right before, wrong now
+    p_value: float
+    significantly_worse: bool
+
+
+def paired(before: dict[str, bool], now: dict[str, bool]) -> Comparison:
+    """Exact McNemar test (two-sided, McNemar 1947) on the items both have; worse: p < 0.05 and lost > gained."""
+    shared = before.keys() & now.keys()
+    gained = sum(now[key] and not before[key] for key in shared)
+    lost = sum(before[key] and not now[key] for key in shared)
+    p_value = _binomial_two_sided(min(gained, lost), gained + lost)
+    return Comparison(len(shared), gained, lost, p_value, p_value < 0.05 and lost > gained)
+
+
+def _binomial_two_sided(k: int, n: int) -> float:
+    """P(at most k or at least n - k of n fair coin flips); in logarithms, so that any n works."""
+    if n == 0:
+        return 1.0
+    logs = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(k + 1)]
+    return min(1.0, 2 * sum(math.exp(value) for value in logs))

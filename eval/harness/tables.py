@@ -1,0 +1,140 @@
+"""A run's tables: figures beside the reported ones, then the breakdowns; on the screen and in the output folder."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .reported import Reported
+from .stats import Score, verdict
+
+
+class Line(NamedTuple):
+    """A score with what stands beside it."""
+
+    name: str
+    score: Score
+    reported: Reported | None
+    verdict: str | None
+
+
+class Table(NamedTuple):
+    title: str
+    lines: Sequence[Line]
+
+
+HEAD = ("", "value", "95 % interval", "n", "reported", "difference", "verdict")
+
+
+def line(name: str, score: Score, reported: Reported | None = None, subset: bool = False) -> Line:
+    told = verdict(score, reported.value, reported.decimals, subset) if reported else None
+    return Line(name, score, reported, told)
+
+
+def _cells(row: Line) -> tuple[str, ...]:
+    score, reported = row.score, row.reported
+    if score.value is None:
+        return (row.name, "-", "", str(score.n), "", "", "")
+    interval = f"{score.ci95.low:.1f} to {score.ci95.high:.1f}" if score.ci95 else ""
+    if reported is None:
+        beside: tuple[str, ...] = ("", "", "")
+    else:
+        version = f" ({reported.version})" if reported.version else ""
+        shown = f"{reported.value:.{reported.decimals}f}{version}"
+        beside = (shown, f"{score.value - reported.value:+.2f}", row.verdict or "")
+    return (row.name, f"{score.value:.2f}", interval, str(score.n), *beside)
+
+
+def _columns(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Header and rows with the columns dropped that no row of the table fills."""
+    rows = [_cells(row) for row in table.lines]
+    keep = [i for i in range(len(HEAD)) if i == 0 or any(row[i] for row in rows)]
+    return [HEAD[i] for i in keep], [[row[i] for i in keep] for row in rows]
+
+
+def markdown(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
+    out = [f"# {title}", ""]
+    for table in tables:
+        head, rows = _columns(table)
+        out += [f"## {table.title}", ""] if table.title else []
+        out += ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+        out += ["| " + " | ".join(row) + " |" for row in rows]
+        out += [""]
+    out += [f"* {note}" for note in notes]
+    return "\n".join(out).rstrip() + "\n"
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("table", "name", "value", "ci95_low", "ci95_high", "n", "reported", "reported_source", "verdict"))
+    for table in tables:
+        for row in table.lines:
+            low, high = row.score.ci95 or ("", "")
+            source = (row.reported.value, row.reported.source) if row.reported else ("", "")
+            value = "" if row.score.value is None else row.score.value
+            writer.writerow((table.title, row.name, value, low, high, row.score.n, *source, row.verdict or ""))
+    return stream.getvalue()
+
+
+def scores_json(lines: Sequence[Line]) -> dict[str, Any]:
+    return {
+        row.name: {
+            "value": row.score.value,
+            "n": row.score.n,
+            "ci95": list(row.score.ci95) if row.score.ci95 else None,
+            "reported": row.reported.value if row.reported else None,
+            "verdict": row.verdict,
+            **(
+                {"reported_source": row.reported.source, "reported_version": row.reported.version}
+                if row.reported
+                else {}
+            ),
+        }
+        for row in lines
+    }
+
+
+def show(title: str, tables: Sequence[Table], notes: Sequence[str]) -> None:
+    """Print the tables: with rich where it is installed, else as the markdown of table.md."""
+    try:
+        from rich import box
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table as RichTable
+    except ImportError:
+        print(markdown(title, tables, notes))
+        return
+    console = Console(width=None if os.isatty(1) else 110, highlight=False)
+    console.print(f"\n[bold]{escape(title)}[/bold]")
+    for table in tables:
+        head, rows = _columns(table)
+        grid = RichTable(
+            title=escape(table.title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+        )
+        for index, name in enumerate(head):
+            grid.add_column(name, justify="left" if index == 0 else "right", no_wrap=index < 4)
+        for row in rows:
+            grid.add_row(*(_coloured(cell, escape(cell)) for cell in row))
+        console.print(grid)
+    for note in notes:
+        console.print(f"- {escape(note)}")
+
+
+def _coloured(cell: str, text: str) -> str:
+    colour = {"reproduced": "green", "lower": "red", "higher": "yellow"}.get(cell.split(" ")[0])
+    return f"[{colour}]{text}[/{colour}]" if colour else text
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader never sees half a file, and a kill leaves the old one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_results(folder: Path, results: dict[str, Any]) -> None:
+    write_atomically(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")

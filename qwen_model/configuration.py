@@ -1,0 +1,152 @@
+"""The configuration of a first-generation Qwen checkpoint (`model_type: "qwen"`).
+
+Holds every key of the published config.json with the default of the published code, accepts the key names of
+v1.0 (August 2023), and knows the published rule for the model's dtype. Source: the config.json files of
+Qwen-1.8B/7B/14B/72B and the Qwen technical report (arXiv 2309.16609, sections 2.3 and 2.4).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from transformers import PreTrainedConfig
+
+# v1.0 name -> name since v1.1 (2023-09-25). Weights are the same under both.
+V1_0_NAMES = {
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
+    "n_positions": "max_position_embeddings",
+    "ffn_hidden_size": "intermediate_size",
+    "embd_pdrop": "emb_dropout_prob",
+    "attn_pdrop": "attn_dropout_prob",
+}
+_POSITIVE_INTEGERS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "kv_channels",
+    "intermediate_size",
+)
+
+
+class QWenConfig(PreTrainedConfig):
+    """Shape and long-context switches of a Qwen checkpoint.
+
+    `intermediate_size` is the sum of the two gated branches: each is `intermediate_size // 2` wide.
+    `seq_length` is the training length S in tokens, which drives dynamic NTK and LogN; it has no default.
+    `max_position_embeddings`, `rope_theta`, `scale_attn_weights`, `use_flash_attn` and `onnx_safe` are kept and unused,
+    as in the published code.
+
+    Raises:
+        ValueError: a size is not a positive integer, the sizes contradict each other, or several dtypes are asked for.
+    """
+
+    model_type = "qwen"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    attribute_map: ClassVar[dict[str, str]] = dict(V1_0_NAMES)
+    # A checkpoint whose tokenizer_config.json names no class still gets ours.
+    tokenizer_class: str = "QWenTokenizer"
+
+    vocab_size: int = 151936
+    hidden_size: int = 4096
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    kv_channels: int = 128
+    intermediate_size: int = 22016
+    seq_length: int | None = None
+    max_position_embeddings: int = 8192
+    layer_norm_epsilon: float = 1e-6
+    initializer_range: float = 0.02
+    rotary_emb_base: float = 10000
+    rotary_pct: float = 1.0
+    use_dynamic_ntk: bool = True
+    use_logn_attn: bool = True
+    no_bias: bool = True
+    tie_word_embeddings: bool = False
+    use_cache: bool = True
+    emb_dropout_prob: float = 0.0
+    attn_dropout_prob: float = 0.0
+    softmax_in_fp32: bool = False
+    scale_attn_weights: bool = True
+    bf16: bool = False
+    fp16: bool = False
+    fp32: bool = False
+    use_flash_attn: bool | str = "auto"
+    use_cache_quantization: bool = False
+    use_cache_kernel: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for old, new in V1_0_NAMES.items():
+            if old in kwargs:
+                setattr(self, new, kwargs.pop(old))
+        super().__post_init__(**kwargs)
+        self._validate()
+
+    def _validate(self) -> None:
+        for name in _POSITIVE_INTEGERS:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise ValueError(f"config.json: {name} must be a positive integer, not {value!r}")
+        if self.kv_channels * self.num_attention_heads != self.hidden_size:
+            raise ValueError(
+                f"config.json: kv_channels x num_attention_heads = {self.kv_channels} x {self.num_attention_heads} "
+                f"is not hidden_size = {self.hidden_size}"
+            )
+        if self.intermediate_size % 2:
+            raise ValueError(f"config.json: intermediate_size must be even, not {self.intermediate_size}")
+        if self.seq_length is not None and (not isinstance(self.seq_length, int) or self.seq_length < 2):
+            raise ValueError(f"config.json: seq_length must be an integer above 1, not {self.seq_length!r}")
+        if not 0 < self.rotary_pct <= 1 or self.rotary_dim < 2 or self.rotary_dim % 2:
+            raise ValueError(
+                f"config.json: rotary_pct = {self.rotary_pct} of kv_channels = {self.kv_channels} "
+                "is not a positive even number of dimensions"
+            )
+        # alpha^(d / (d - 2)) has no value there.
+        if self.use_dynamic_ntk and self.rotary_dim == 2:
+            raise ValueError("config.json: use_dynamic_ntk needs more than 2 rotary dimensions")
+        asked = [name for name in ("bf16", "fp16", "fp32") if getattr(self, name)]
+        if len(asked) > 1:
+            raise ValueError(f"config.json: only one of bf16, fp16 and fp32 may be true, not {' and '.join(asked)}")
+        if getattr(self, "pos_emb", "rotary") != "rotary":
+            raise ValueError(f"config.json: pos_emb must be 'rotary', not {self.pos_emb!r}")
+        if getattr(self, "apply_residual_connection_post_layernorm", False):
+            raise ValueError("config.json: apply_residual_connection_post_layernorm must be false")
+
+    @property
+    def rotary_dim(self) -> int:
+        """Rotated dimensions of each head; the rest passes through."""
+        return self.kv_channels if self.rotary_pct == 1 else int(self.kv_channels * self.rotary_pct)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head: the name under which transformers' caches look for it."""
+        return self.kv_channels
+
+    def training_length(self) -> int:
+        """The training length S in tokens.
+
+        Raises:
+            ValueError: config.json has no seq_length.
+        """
+        if self.seq_length is None:
+            raise ValueError("config.json: seq_length is missing (the training length, needed by dynamic NTK and LogN)")
+        return self.seq_length
+
+    def select_dtype(self, device: torch.device | str | None = None) -> torch.dtype:
+        """The dtype that the published code would run in on `device` (default: CUDA if there is one, else the CPU).
+
+        An explicit bf16, fp16 or fp32 wins. With none (every published float checkpoint): bfloat16 where CUDA supports
+        it, else float16 from compute capability 7, else float32 - so float32 on a CPU, whatever `torch_dtype` says.
+        """
+        for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)):
+            if getattr(self, name):
+                return dtype
+        on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+        if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        if on_cuda and torch.cuda.get_device_capability(device)[0] >= 7:
+            return torch.float16
+        return torch.float32

@@ -1,0 +1,92 @@
+"""Positions: rotary tables, the dynamic NTK factor and the LogN attention factor.
+
+Rotary embedding in the rotate-half layout over tables that are always float32. Dynamic NTK-aware interpolation
+raises the rotary base in steps with the prompt's length; LogN scales the queries beyond the training length.
+Source: Qwen technical report (arXiv 2309.16609) section 2.3.2, with the constants of the published modelling file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+
+class PositionTables(NamedTuple):
+    """What a forward pass applies to queries and keys.
+
+    cos, sin: float32 [B or 1, T, rotary_dim / 2]. logn: model dtype [B or 1, T], or None where every factor is 1.
+    """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    logn: torch.Tensor | None
+
+    def at(self, last_positions: torch.Tensor) -> PositionTables:
+        """The rows at `last_positions` (int64 [B]) only: each table as [B, 1, ...]."""
+
+        def pick(table: torch.Tensor) -> torch.Tensor:
+            rows = torch.arange(len(last_positions), device=table.device) if table.shape[0] > 1 else 0
+            return table[rows, last_positions][:, None]
+
+        return PositionTables(pick(self.cos), pick(self.sin), None if self.logn is None else pick(self.logn))
+
+
+def ntk_alpha(length: int, training_length: int) -> float:
+    """The NTK factor of a prompt of `length` tokens: 1 up to S, 3 up to 2S, 7 up to 4S, 15 up to 8S ...
+
+    alpha(n) = max(2^ceil(log2(n / S) + 1) - 1, 1), bounds inclusive on the right. An empty row gets 1
+    (the published code takes the logarithm of 0 there, quirk Q24).
+    """
+    if length <= training_length:
+        return 1.0
+    return 2.0 ** math.ceil(math.log2(length / training_length) + 1) - 1
+
+
+def inverse_frequencies(alphas: Sequence[float], dim: int, base: float) -> torch.Tensor:
+    """Inverse frequencies base'^(-2i/d) with base' = base * alpha^(d / (d - 2)): float32 [len(alphas), dim / 2], CPU.
+
+    base' is a double, the powers are float32: the precision of the published tables. Made on the CPU so that
+    every device rotates by the same bits.
+    """
+    exponents = torch.arange(0, dim, 2, dtype=torch.float32) / dim
+    bases = [base if alpha == 1 else base * alpha ** (dim / (dim - 2)) for alpha in alphas]
+    return torch.stack([1.0 / torch.pow(float(b), exponents) for b in bases])
+
+
+def cos_sin(positions: torch.Tensor, inv_freq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of position * frequency, float32 [N, T, d / 2].
+
+    positions: int64 [1 or B, T], from 0. inv_freq: float32 [1 or B, d / 2].
+    """
+    angles = positions[..., None].to(torch.float32) * inv_freq[:, None, :]
+    return angles.cos(), angles.sin()
+
+
+def logn_factors(positions: torch.Tensor, training_length: int, dtype: torch.dtype) -> torch.Tensor:
+    """LogN factors max(ln(i) / ln(S), 1) with i = position + 1, in the shape of `positions` and in `dtype`.
+
+    Rounded to the model's dtype, as the published buffer is (quirk Q7); no upper limit on the position (Q6).
+    """
+    index = (positions + 1).to(torch.float32)
+    return (index.log() / math.log(training_length)).clamp(min=1.0).to(dtype)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate the first 2 * cos.shape[-1] dimensions of `x` ([..., head_dim]) in float32; same shape and dtype.
+
+    cos, sin: float32, broadcastable to [..., d / 2]. Dimension i turns with dimension i + d / 2.
+    """
+    half = cos.shape[-1]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    if torch.is_grad_enabled() and x.requires_grad:
+        turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+        return torch.cat((turned.to(x.dtype), rest), dim=-1)
+    # The same arithmetic without a copy: the products are float32 (the tables are), the last step writes x's dtype.
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    torch.sub(first * cos, second * sin, out=out[..., :half])
+    torch.add(second * cos, first * sin, out=out[..., half : 2 * half])
+    out[..., 2 * half :] = rest
+    return out

@@ -1,0 +1,70 @@
+"""Fixtures of every test."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded vectors and data beside the checkout; tests that need it are skipped without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("no shared folder beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Unpacked archives and remembered checksums go to a folder of the test run, of child processes too."""
+    from harness import data, manifest
+
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("QWEN_EVAL_CACHE", str(cache))
+        patch.setattr(data, "CACHE", cache)
+        patch.setattr(manifest, "CACHE", cache)
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's tiny random Qwen, built here."""
+    import build_checkpoint
+
+    return build_checkpoint.build(tmp_path_factory.mktemp("models") / "tiny-qwen")
+
+
+class Ended(NamedTuple):
+    """How a script ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Script = Callable[..., Ended]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """script("mmlu", "-c", ...) does what `python eval/evaluate_mmlu.py -c ...` does, in this process."""
+    import importlib
+
+    from harness.errors import run_script
+
+    def run(benchmark: str, *flags: object) -> Ended:
+        main = importlib.import_module(f"evaluate_{benchmark}").main
+        monkeypatch.setattr(sys, "argv", [f"evaluate_{benchmark}.py", *map(str, flags)])
+        capsys.readouterr()
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)  # tiny models on few cores
+        with pytest.raises(SystemExit) as ended:
+            run_script(main)
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return run

@@ -1,0 +1,74 @@
+"""CMMLU: C-Eval's prompt on its own files, groups that overlap, averages over subjects."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import evaluate_cmmlu as cmmlu
+import pytest
+
+from harness import choices
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "cmmlu"
+
+ONE_SHOT = """\
+问题：下列作物中，种子代号是 KO 的是____。
+A. 多乌草
+B. 莱夸草
+C. 洛韦草
+D. 帕科草
+答案：A
+
+问题：种韦肖草的农活始于
+A. 霜月
+B. 花月
+C. 阳月
+D. 种月
+答案："""
+
+
+def test_base_prompt_to_the_letter(script, demo_checkpoint: Path, tmp_path: Path) -> None:
+    flags = ("-c", demo_checkpoint, "-d", DEMO, "-o", tmp_path, "--subjects", "agronomy", "--limit", 1, "-k", 1)
+    assert script("cmmlu", *flags).status == 0
+    row = json.loads((tmp_path / "samples.jsonl").read_text(encoding="utf-8"))
+    assert (row["id"], row["gold"]) == ("agronomy/0", "B")
+    assert row["prompt_sha256"] == hashlib.sha256(ONE_SHOT.encode()).hexdigest()
+
+
+def test_chat_prompt_to_the_letter(script, tmp_path: Path) -> None:
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text('{"id": "agronomy/0", "response": "选B"}\n', encoding="utf-8")
+    flags = ("--rescore", replies, "-d", DEMO, "--subjects", "agronomy", "-o", tmp_path / "out")
+    assert script("cmmlu", *flags).status == 0
+    row = json.loads((tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8"))
+    prompt = "种韦肖草的农活始于\n\nA. 霜月\nB. 花月\nC. 阳月\nD. 种月\n"
+    assert (row["prompt_sha256"], row["correct"]) == (hashlib.sha256(prompt.encode()).hexdigest(), True)
+
+
+def test_the_groups_hold_the_67_subjects_and_china_specific_is_a_second_group() -> None:
+    assert len(cmmlu.SUBJECTS) == 67
+    first = [name for group, names in cmmlu.GROUPS.items() if group != "china_specific" for name in names]
+    assert sorted(first) == cmmlu.SUBJECTS, "each subject is in exactly one of the four"
+    assert set(cmmlu.GROUPS["china_specific"]) < set(cmmlu.SUBJECTS)
+
+
+def test_groups_are_in_the_table(script, demo_checkpoint: Path, tmp_path: Path) -> None:
+    subjects = "agronomy,chinese_food_culture"
+    flags = ("-c", demo_checkpoint, "-d", DEMO, "-o", tmp_path, "--subjects", subjects, "--limit", 3, "-k", 0)
+    assert script("cmmlu", *flags).status == 0
+    table = (tmp_path / "table.md").read_text()
+    for name in ("other", "social_science", "china_specific", *subjects.split(",")):
+        assert f"\n| {name} |" in table
+    assert "| stem |" not in table
+    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    means = [sum(r["correct"] for r in rows if r["subject"] == s) / 3 for s in subjects.split(",")]
+    score = json.loads((tmp_path / "results.json").read_text())["scores"]["acc"]
+    assert score["value"] == pytest.approx(100 * sum(means) / 2)
+
+
+def test_the_official_data_is_read_whole(shared: Path) -> None:
+    folder = shared / "data" / "cmmlu"
+    found = [choices.rows(folder / "test" / f"{s}.csv", cmmlu.COLUMNS, True, "Answer") for s in cmmlu.SUBJECTS]
+    assert sum(map(len, found)) == cmmlu.OFFICIAL_N
+    for subject in cmmlu.SUBJECTS:
+        assert len(choices.shots(folder / "dev" / f"{subject}.csv", cmmlu.COLUMNS, 5, True, "Answer")) == 5

@@ -1,0 +1,107 @@
+"""Intervals, verdicts and paired comparison against their definitions."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from harness.stats import Interval, Score, accuracy, bootstrap, macro_accuracy, paired, verdict, wilson
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 20_000), st.floats(0, 1))
+def test_wilson_is_scipys(n: int, share: float) -> None:
+    k = round(n * share)
+    low, high = wilson(k, n) or pytest.fail("no interval")
+    want = reference.binomtest(k, n).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((want.low, want.high), abs=1e-12)
+
+
+def test_no_items_no_interval() -> None:
+    assert wilson(0, 0) is None
+    assert accuracy([]) == Score(None, 0, None)
+    assert macro_accuracy([[], []]) == Score(None, 0, None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 50))
+def test_paired_is_the_exact_mcnemar_test(gained: int, lost: int, same: int) -> None:
+    before = {f"g{i}": False for i in range(gained)} | {f"l{i}": True for i in range(lost)}
+    now = {f"g{i}": True for i in range(gained)} | {f"l{i}": False for i in range(lost)}
+    both = {f"s{i}": True for i in range(same)}
+    found = paired(before | both | {"only before": True}, now | both | {"only now": False})
+    p_value = reference.binomtest(min(gained, lost), gained + lost).pvalue if gained + lost else 1.0
+    assert found[:3] == (gained + lost + same, gained, lost)
+    assert found.p_value == pytest.approx(p_value, abs=1e-9)
+    assert found.significantly_worse == (p_value < 0.05 and lost > gained)
+
+
+def test_five_losses_are_not_significant_and_six_are() -> None:
+    def loses(n: int) -> bool:
+        keys = [str(i) for i in range(n)]
+        return paired(dict.fromkeys(keys, True), dict.fromkeys(keys, False)).significantly_worse
+
+    assert (loses(5), loses(6)) == (False, True)
+
+
+def test_accuracy_is_micro() -> None:
+    score = accuracy([True] * 3 + [False])
+    assert (score.value, score.n) == (75.0, 4)
+    want = reference.binomtest(3, 4).proportion_ci(method="wilson")
+    assert score.ci95 == pytest.approx((100 * want.low, 100 * want.high))
+
+
+def test_macro_is_over_subjects_with_the_effective_number_of_items() -> None:
+    score = macro_accuracy([[True] * 10, [False] * 30])
+    assert (score.value, score.n) == (50.0, 40)
+    effective = 4 / (1 / 10 + 1 / 30)  # 30 of 40: unequal subjects carry less
+    low, high = wilson(effective / 2, effective) or pytest.fail("no interval")
+    assert score.ci95 == pytest.approx((100 * low, 100 * high))
+
+
+def test_macro_of_equal_subjects_is_the_plain_interval() -> None:
+    groups = [[i < 3 for i in range(20)], [i < 9 for i in range(20)]]
+    assert macro_accuracy(groups).ci95 == pytest.approx(accuracy([*groups[0], *groups[1]]).ci95)
+
+
+def test_macro_interval_covers_about_95_in_100() -> None:
+    rng = random.Random(5)
+    sizes, hits = [8, 12, 20, 31], 0
+    for _ in range(600):
+        groups = [[rng.random() < 0.6 for _ in range(size)] for size in sizes]
+        low, high = macro_accuracy(groups).ci95 or (0, 0)
+        hits += low <= 60 <= high
+    assert 0.92 < hits / 600 < 0.98
+
+
+def score(value: float, low: float, high: float) -> Score:
+    return Score(value, 100, Interval(low, high))
+
+
+@pytest.mark.parametrize(
+    ("found", "reported", "decimals", "told"),
+    [
+        (score(58.0, 57.0, 59.0), 58.2, 1, "reproduced"),
+        (score(58.0, 57.0, 58.15), 58.2, 1, "reproduced"),  # 58.2 stands for 58.15 to 58.25
+        (score(58.0, 57.0, 58.149), 58.2, 1, "lower"),
+        (score(58.0, 57.0, 58.15), 58.20, 2, "lower"),
+        (score(59.0, 58.25, 60.0), 58.2, 1, "reproduced"),
+        (score(59.0, 58.251, 60.0), 58.2, 1, "higher"),
+        (Score(58.2, 5, None), 58.2, 1, "reproduced"),
+        (Score(58.3, 5, None), 58.2, 1, "higher"),
+        (Score(None, 0, None), 58.2, 1, None),
+        (score(58.0, 57.0, 59.0), None, 1, None),
+    ],
+)
+def test_verdict(found: Score, reported: float | None, decimals: int, told: str | None) -> None:
+    assert verdict(found, reported, decimals) == told
+    assert verdict(found, reported, decimals, subset=True) == (told and f"{told} (subset)")
+
+
+def test_bootstrap_holds_the_mean_and_is_seeded() -> None:
+    values = [float(i) for i in range(101)]
+    low, high = bootstrap(values, lambda part: sum(part) / len(part))
+    assert 40 < low < 50 < high < 60
+    assert (low, high) == bootstrap(values, lambda part: sum(part) / len(part))
