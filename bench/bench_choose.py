@@ -237,10 +237,8 @@ def _table(
     seconds = {name: median(one.seconds for one in passes) for name, passes in times.items()}
     print(f"measured fp32 matmul at these shapes, between the turns: {rate / 1e9:.0f} GFLOP/s (median)")
     print(
-        print(
-            f"{'':<15}{'seconds':>9}{'tokens/s':>10}{'ours x':>8}{'CPU s':>9}{'ours x':>8}"
-            f"{'of matmul':>11}{'GB over weights':>17}   timed"
-        )
+        f"{'':<15}{'seconds':>9}{'tokens/s':>10}{'ours x':>8}{'CPU s':>9}{'ours x':>8}"
+        f"{'of matmul':>11}{'GB over weights':>17}   timed"
     )
     for side in sides:
         name = side.name

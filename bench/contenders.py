@@ -70,7 +70,7 @@ def _serve(
     pipe: Any, name: str, shape: Shape, prompts: list[np.ndarray], candidates: tuple[int, ...], more: dict[str, Any]
 ) -> None:
     logging.disable(logging.WARNING)
-    make = {OURS: _Ours, PLAIN: _Plain, LM_EVAL: _LmEval}[name]
+    make = more.pop("make", None) or {OURS: _Ours, PLAIN: _Plain, LM_EVAL: _LmEval}[name]
     contender = None
     while True:
         try:

@@ -271,6 +271,9 @@ def main() -> int:
         # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped only
         # where both readings have ended.
         decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, "\ndef ")}
+        # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped only
+        # where both readings have ended.
+        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, "\ndef ")}
         run.start(items, {"num_samples": each, "evalplus": evalplus}, decoding)
         asked = run.generate()
         for (item, reply, completion, differs), verdicts in sandbox.check_stream(jobs(asked, run, plus)):

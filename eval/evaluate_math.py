@@ -1,11 +1,10 @@
 """MATH: 5,000 competition problems in 7 subjects and 5 levels, 4 worked examples (the Minerva prompt).
 
-    python eval/evaluate_math.py -c Qwen/Qwen-7B -d data/math --shots-file data/math/minerva_4shot.json
+    python eval/evaluate_math.py -c Qwen/Qwen-7B -d data/math
 
 -d takes a JSONL file or a folder with `test.jsonl` (one problem a line), or the official folder with
 `test/{subject}/{number}.json`. Data: EleutherAI/hendrycks_math (Hendrycks et al. 2021). The four examples are those of
-the Minerva paper (Lewkowycz et al. 2022, appendix D.2): a JSON list of {"problem", "solution"}, by --shots-file or as
-`minerva_4shot.json` beside the data.
+the Minerva paper (Lewkowycz et al. 2022, appendix D.2), in minerva_4shot.json; --shots-file takes others in its form.
 
 protocol: the text between `Final Answer: The final answer is` and `. I hope it is correct`, else the last \\boxed{};
 equal to the reference after the Minerva normalisation (appendix D.1). robust: the answer wherever it stands,
@@ -15,14 +14,13 @@ Not published, ours: the prompt ends in `Solution:` and a newline; generation st
 """
 
 import json
-import multiprocessing
 import re
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
 from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.equivalence import Equivalence
 from harness.errors import UserError, one_line, run_script
 from harness.run import Run
 from harness.stats import accuracy
@@ -36,11 +34,11 @@ SUBJECTS = (
     "prealgebra",
     "precalculus",
 )
+EXAMPLES = Path(__file__).with_name("minerva_4shot.json")
 HUB = Hub("EleutherAI/hendrycks_math", "test-00000-of-00001.parquet")
 OFFICIAL_N = 5000
 SHOTS = 4
 STOPS = ("<|endoftext|>", "Problem:")
-SECONDS = 5  # of CPU time a comparison
 
 # --- data ---
 
@@ -87,12 +85,11 @@ def _from_hub(given: str | None, subject: str) -> list[tuple[str, dict[str, Any]
     return [(f"{subject}/{number}", row) for number, row in enumerate(rows)]
 
 
-def read_examples(given: Path | None, data_path: str | None, shots: int) -> list[dict[str, str]]:
-    """The first `shots` worked examples of --shots-file, or of minerva_4shot.json in the data folder."""
-    beside = Path(data_path or ".").expanduser()
-    path = given or (beside if beside.is_dir() else beside.parent) / "minerva_4shot.json"
+def read_examples(given: Path | None, shots: int) -> list[dict[str, str]]:
+    """The first `shots` worked examples of --shots-file, else the Minerva prompt's (minerva_4shot.json here)."""
+    path = given or EXAMPLES
     if not path.exists():
-        raise UserError(f"no worked examples at {path}; give the Minerva prompt with --shots-file, or -k 0")
+        raise UserError(f"no worked examples at {path}; --shots-file takes a JSON list of them")
     found = _read_json(path)
     if not isinstance(found, list) or not all(
         isinstance(e, dict) and {"problem", "solution"} <= e.keys() for e in found
@@ -195,96 +192,6 @@ def normalise(answer: str) -> str:
     return answer.replace(",", "") if answer.replace(",", "").isdigit() else answer
 
 
-# --- compare: mathematical equivalence ---
-
-
-class Equivalence:
-    """math-verify in a process of its own: `equal(gold, answer)` is True, False, or None when it passed the limit.
-
-    math-verify's own limit is a signal, which works in a main thread only and cannot interrupt a long multiplication.
-    Here the kernel ends the worker after `seconds` of CPU time; a busy machine changes no verdict.
-    """
-
-    def __init__(self, seconds: int = SECONDS) -> None:
-        self.seconds = seconds
-        self._worker: Any = None
-
-    def __enter__(self) -> "Equivalence":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def equal(self, gold: str, answer: str) -> bool | None:
-        for _ in range(2):
-            if self._worker is None:
-                self._start()
-            try:
-                self._pipe.send((gold, answer))
-                if self._pipe.poll(20 * self.seconds):  # generous: the CPU limit ends it long before
-                    return self._pipe.recv()
-            except (EOFError, OSError):
-                pass
-            self._stop()
-        return None
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads and a GPU may hang
-        self._pipe, theirs = context.Pipe()
-        self._worker = context.Process(target=_compare_forever, args=(theirs, self.seconds), daemon=True)
-        self._worker.start()
-        theirs.close()
-        try:
-            ready = (
-                self._pipe.poll(300) and self._pipe.recv() == "ready"
-            )  # the imports are not on the first item's account
-        except EOFError:
-            ready = False
-        if not ready:
-            self._stop()
-            raise UserError("math-verify's worker process did not start; pip install math-verify")
-
-    def _stop(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker.join()
-            self._pipe.close()
-            self._worker = None
-
-
-def _compare_forever(pipe: Connection, seconds: int) -> None:
-    """The worker: reads pairs, answers True or False, dies at its limit."""
-    import logging
-    import resource
-
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-
-    logging.disable(logging.CRITICAL)  # what does not parse is unequal, and no news
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, hard))
-    configs = [LatexExtractionConfig(), ExprExtractionConfig()]
-    pipe.send("ready")
-    while True:
-        try:
-            gold, answer = pipe.recv()
-        except EOFError:
-            return
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, hard))
-        try:
-            sides = [parse(f"${_bare(text)}$", configs, parsing_timeout=None) for text in (gold, answer)]
-            pipe.send(all(sides) and bool(verify(*sides, timeout_seconds=None)))
-        except (Exception, RecursionError, MemoryError):
-            pipe.send(False)
-
-
-def _bare(text: str) -> str:
-    """A formula without dollars, currency signs and the full stop behind it."""
-    return text.strip().replace("\\$", "").replace("$", "").removesuffix(".")
-
-
 # --- score ---
 
 
@@ -310,14 +217,14 @@ def score(reply: str, solution: str, equivalence: Equivalence) -> dict[str, Any]
 def main() -> int:
     flags = parser(__doc__, shots=SHOTS)
     flags.add_argument(
-        "--shots-file", type=Path, metavar="FILE", help="the worked examples (default: minerva_4shot.json in -d)"
+        "--shots-file", type=Path, metavar="FILE", help="other worked examples (default: the Minerva prompt)"
     )
     args = flags.parse_args()
     run = Run(args, "math", OFFICIAL_N)
     shots = run.shots(base=SHOTS, chat=SHOTS)
     wanted = choose_subjects(SUBJECTS, args.subjects)
     rows = [(name, row) for name, row in read_rows(run.data_path) if subject_of(row) in wanted]
-    examples = read_examples(args.shots_file, run.data_path, shots) if shots else []
+    examples = read_examples(args.shots_file, shots) if shots else []
     items = [Item(name, subject_of(row), prompt(row["problem"], examples), row["solution"], row) for name, row in rows]
     run.start(items, {"num_fewshot": shots, "examples": examples}, {"stop": STOPS})
     with Equivalence() as equivalence:

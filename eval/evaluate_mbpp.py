@@ -156,9 +156,9 @@ def main() -> int:
     with Sandbox(workers=args.workers, allow_unsandboxed=args.allow_unsandboxed) as sandbox:
         warn_unsandboxed(sandbox)
         decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, DONE)}
+        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, DONE)}
         run.start(items, {"num_fewshot": shots, "num_samples": each}, decoding)
-        asked = run.generate()
-        for (item, reply), verdicts in sandbox.check_stream(jobs(asked)):
+        for (item, reply), verdicts in sandbox.check_stream(jobs(run.generate())):
             protocol, robust = verdicts[0], verdicts[-1]
             run.save(
                 item,

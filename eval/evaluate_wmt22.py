@@ -118,8 +118,12 @@ def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]], draws: 
 
 
 def _corpus_score(metric: Any, hypotheses: Any, references: Any, draws: int, name: str) -> tuple[Score, str]:
-    found = metric.corpus_score(list(hypotheses), [list(reference) for reference in references], n_bootstrap=draws or 1)
-    interval = Interval(float(found._mean - found._ci), float(found._mean + found._ci)) if draws else None
+    given = list(hypotheses), [list(reference) for reference in references]
+    try:
+        found = metric.corpus_score(*given, n_bootstrap=draws or 1)
+        interval = Interval(float(found._mean - found._ci), float(found._mean + found._ci)) if draws else None
+    except TypeError:  # sacrebleu's bootstrap cannot average draws of which some are exactly 0
+        found, interval = metric.corpus_score(*given), None
     return Score(found.score, len(hypotheses), interval, metric=name), metric.get_signature().format()
 
 

@@ -158,8 +158,6 @@ def assert_same(got: np.ndarray, want: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_equals_one_plain_forward_a_prompt(name: str) -> None:
-    if name == "llama dynamic rope":
-        pytest.xfail("transformers' dynamic RoPE remembers the longest prompt; the engine does not reset it yet")
     model, asked = MODELS[name](), requests()
     want = plain(model, asked)
     assert np.ptp(want) > 0.1

@@ -238,4 +238,4 @@ def test_the_official_tree_of_files(rescore, tmp_path):
     assert (tmp_path / "out/disagreements.txt").read_text() == "algebra/10\n"
     assert "by subject,geometry,0.0," in table
     with pytest.raises(UserError, match="no worked examples"):
-        rescore(tmp_path / "MATH", replies)
+        rescore(tmp_path / "MATH", replies, "--shots-file", str(tmp_path / "none.json"))

@@ -18,7 +18,18 @@ import torch
 
 from . import ChoiceRequest, attention
 from .attention import NAME, Pair
-from .forward import Traits, alphas, device_of, free_memory, hidden_states, out_of_memory, padded, run_prefix, scaled
+from .forward import (
+    Traits,
+    alphas,
+    device_of,
+    forget_lengths,
+    free_memory,
+    hidden_states,
+    out_of_memory,
+    padded,
+    run_prefix,
+    scaled,
+)
 from .prefix import batches, plan
 
 
@@ -63,6 +74,8 @@ def _last_logits(
     alpha: float | None,
 ) -> list[list[float]]:
     """Logits of each row's candidates after its last own token. own: token ids that follow `start` shared ones."""
+    if traits.one_by_one:
+        forget_lengths(model)
     device = device_of(model)
     ids, last = padded(own, device)
     inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}

@@ -61,6 +61,15 @@ def run_prefix(model: Any, tokens: np.ndarray, alpha: float | None) -> list[Pair
     return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr,misc]
 
 
+def forget_lengths(model: Any) -> None:
+    """Undo what dynamic RoPE scaling in transformers remembers of earlier prompts: it keeps the frequencies of the
+    longest one seen, so the result would depend on the order of the requests."""
+    for module in model.modules():
+        if hasattr(module, "original_inv_freq") and hasattr(module, "max_seq_len_cached"):
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq.clone()
+
+
 def device_of(model: Any) -> torch.device:
     """Where token ids go in."""
     return model.get_input_embeddings().weight.device

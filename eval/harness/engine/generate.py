@@ -24,6 +24,7 @@ from .forward import (
     alphas,
     base_forward,
     device_of,
+    forget_lengths,
     free_memory,
     hidden_states,
     out_of_memory,
@@ -83,6 +84,7 @@ def alone(engine: Any, request: GenerateRequest) -> Reply:
     from transformers import DynamicCache
 
     model = engine.model
+    forget_lengths(model)
     row = Row(0, request, 0, StopWatch(engine.tokenizer, request.stop))
     cache = DynamicCache(config=model.config)
     ids = torch.as_tensor(request.tokens.astype(np.int64), device=device_of(model))[None]

@@ -17,6 +17,7 @@ from ..errors import UserError
 
 SYSTEM = "You are a helpful assistant."
 PLACEHOLDER = "\u2042content\u2042"
+CUT = "\u2042cut\u2042"
 
 
 class Encoder:
@@ -25,7 +26,12 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.qwen = hasattr(tokenizer, "encode_plain")
-        self.forms = [] if self.qwen else [form for form in tokenizer.all_special_tokens if form]
+        if not self.qwen:  # `all_special_tokens` lists the named ones only: not Llama 3's <|start_header_id|>
+            added = list(tokenizer.added_tokens_decoder.values())
+            self.special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+            template = str(getattr(tokenizer, "chat_template", None) or "")
+            #: parts of the chat frame that are not marked special, such as Qwen3's <think>
+            self.markup = {token.content for token in added if token.content in template} - self.special
 
     def plain(self, prompts: Sequence[str], raw: bool = False) -> list[np.ndarray]:
         """A base model's prompt: ordinary text (other tokenizers add what they add by default, such as a BOS).
@@ -50,7 +56,8 @@ class Encoder:
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
     def _hostile(self, text: str) -> bool:
-        return any(form in text for form in self.forms)
+        """Whether text of the data spells a special token."""
+        return any(form in text for form in self.special)
 
     def _templated(self, text: str) -> list[int]:
         if not getattr(self.tokenizer, "chat_template", None):
@@ -60,23 +67,27 @@ class Encoder:
             turn = [{"role": "user", "content": content}]
             return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
 
-        if not self._hostile(text):
+        if not self._hostile(text) and not any(form in text for form in self.markup):
             return self.tokenizer(render(text), add_special_tokens=False)["input_ids"]
         before, _, after = render(PLACEHOLDER).partition(PLACEHOLDER)
         ids = self.tokenizer(before, add_special_tokens=False)["input_ids"]
-        ids += self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        for form in self.markup:  # `split_special_tokens` leaves these whole: cut the text inside of them
+            text = text.replace(form, form[0] + CUT + form[1:])
+        for piece in text.split(CUT):
+            ids += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids + self.tokenizer(after, add_special_tokens=False)["input_ids"]
 
     def stop_tokens(self, model: Any, chat: bool) -> frozenset[int]:
         """What ends a reply: `<|endoftext|>`, and for a chat model the tokens of the chat frame; for other models the
-        eos tokens of their generation settings."""
+        eos tokens of their generation settings, for a chat the tokenizer's too (some settings name the base's only)."""
         if self.qwen:
             own = {self.tokenizer.eod_id}
             return frozenset(own | {self.tokenizer.im_start_id, self.tokenizer.im_end_id} if chat else own)
         found = model.generation_config.eos_token_id
-        if found is None:
-            found = self.tokenizer.eos_token_id
-        return frozenset([found] if isinstance(found, int) else found or [])
+        ends = {found} if isinstance(found, int) else set(found or [])
+        if (chat or not ends) and self.tokenizer.eos_token_id is not None:
+            ends.add(self.tokenizer.eos_token_id)
+        return frozenset(ends)
 
     def single_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
         found = []

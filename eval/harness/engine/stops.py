@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import UserError
+
 
 def earliest(text: str, stops: Sequence[str]) -> int | None:
     """Where the first stop string in `text` begins; None without one."""
@@ -20,6 +22,8 @@ class StopWatch:
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        if not all(stops):
+            raise UserError("a stop string is empty; it would end every reply at once")
         self.tokenizer, self.stops = tokenizer, tuple(stops)
         self.tail = max((len(stop.encode()) for stop in self.stops), default=0) + 8
 

