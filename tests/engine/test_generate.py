@@ -295,10 +295,12 @@ def test_a_stop_string_cuts_a_real_text_where_a_search_would(demo_checkpoint) ->
     plain = GenerateRequest(prompt, 48, repetition_penalty=1.3)
     text = dict(engine.generate([plain]))[0].text
     rng = np.random.default_rng(0)
-    stops = [("never said",), (text[0],), (text[:2],), (text[5:9], text[3:20])]
-    for _ in range(20):
+    stops = [("never said",), (text[0],), (text[:2],), (text[5:9], text[4:7])]
+    while len(stops) < 24:
         start = int(rng.integers(0, len(text) - 6))
-        stops.append((text[start : start + int(rng.integers(1, 6))],))
+        stop = text[start : start + int(rng.integers(1, 6))]
+        if "\ufffd" not in stop:  # half a character, which a random model says, is another when the next byte is there
+            stops.append((stop,))
     requests = [plain._replace(stop=stop) for stop in stops]
     for (_, reply), stop in zip(sorted(engine.generate(requests)), stops, strict=True):
         first = min((text.find(each) for each in stop if each in text), default=None)
@@ -364,7 +366,7 @@ class Memory:
         ("the prefix", lambda kind, count, rows: kind == "prefix" and count in (1, 3)),
         ("the first prefill", lambda kind, count, rows: kind == "prefill" and count == 1),
         ("a later prefill", lambda kind, count, rows: kind == "prefill" and count in (3, 4)),
-        ("the middle of decoding", lambda kind, count, rows: kind == "step" and count in (4, 9, 30)),
+        ("the middle of decoding", lambda kind, count, rows: kind == "step" and count in (4, 9)),
         ("more than 5 rows", lambda kind, count, rows: kind != "prefix" and rows > 5),
     ],
 )

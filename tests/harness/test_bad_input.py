@@ -106,11 +106,11 @@ def test_unknown_device(ask) -> None:
 
 @pytest.mark.parametrize("given", ["/no/such/folder", "./nowhere", "nowhere", "~/nowhere", "a/b/c"])
 def test_no_such_checkpoint_folder(ask, given: str) -> None:
-    one_line(ask("-c", given), f"no such checkpoint folder: {given}")
+    one_line(ask("-c", given), f"-c {given}: no such folder")
 
 
 def test_checkpoint_is_a_file(ask, checkpoint: Path) -> None:
-    one_line(ask("-c", checkpoint / "config.json"), "is a file; -c wants the checkpoint's folder")
+    one_line(ask("-c", checkpoint / "config.json"), "a file, not the folder of a checkpoint")
 
 
 def test_checkpoint_folder_is_empty(ask, tmp_path: Path) -> None:

@@ -127,14 +127,13 @@ def with_lse(
     if query.device.type == "cpu":
         out, lse = ops._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
         return out, lse
-    if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256:
-        out, lse = ops._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)[:2]
-        return out, lse[..., : query.shape[2]]
-    if query.device.type == "cuda":
-        out, lse = ops._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, causal, scale=scale)[
-            :2
-        ]
-        return out, lse[..., : query.shape[2]]
+    if query.device.type == "cuda" and query.shape[-1] % 8 == 0:
+        ampere = torch.cuda.get_device_capability(query.device) >= (8, 0)
+        if query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256 and ampere:
+            found = ops._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
+        else:
+            found = ops._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, causal, scale=scale)
+        return found[0], found[1][..., : query.shape[2]]  # the second kernel pads its log-sum-exp
     return _plain(query, key, value, scale, causal)
 
 

@@ -137,9 +137,9 @@ class Flight:
 
     def _until_memory_runs_out(self) -> Iterator[tuple[int, Reply]]:
         request = self.waiting[0].request
+        self.slots = min(len(self.waiting), self.engine.flight_rows)
         if self.group.length:
             self.prefix = run_prefix(self.model, request.tokens[: self.group.length], self.alpha)
-        self.slots = min(len(self.waiting), self.engine.flight_rows)
         width = max(len(row.own) for row in self.waiting) + GROWTH
         layers = self.model.config.get_text_config().num_hidden_layers
         self.cache = RowCache(layers, self.slots, width)

@@ -34,28 +34,29 @@ def resolve_checkpoint(given: str) -> Path:
     """The folder of a checkpoint: `demo`, a folder, or a hub id (downloaded; HF_ENDPOINT and ModelScope honoured)."""
     if given == "demo":
         return _demo_checkpoint()
-    path = Path(given).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UserError(f"{given} is a file; -c wants the checkpoint's folder or a hub id")
-    if given.count("/") != 1 or given.startswith((".", "/", "~")):
-        raise UserError(f"no such checkpoint folder: {given}")
+    from qwen_model.loading import CheckpointError, checkpoint_folder
+
+    if uses_modelscope() and not Path(given).expanduser().exists():
+        return _from_modelscope(given)
     try:
-        if uses_modelscope():
-            from modelscope import snapshot_download as from_modelscope
+        return checkpoint_folder(given)
+    except CheckpointError as error:
+        hint = (
+            "; check the name, set HF_ENDPOINT to a mirror, or QWEN_EVAL_HUB=modelscope" if "hub" in str(error) else ""
+        )
+        raise UserError(f"-c {error}{hint}") from error
 
-            return Path(from_modelscope(given))
-        from huggingface_hub import snapshot_download
 
-        kept = ["*.json", "*.safetensors", "*.tiktoken", "*.model", "*.txt", "*.jinja", "pytorch_model*.bin"]
-        return Path(snapshot_download(given, allow_patterns=kept))
+def _from_modelscope(given: str) -> Path:
+    try:
+        from modelscope import snapshot_download
+
+        return Path(snapshot_download(given))
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'qwen-eval[modelscope]'") from error
+        raise UserError(f"{error.name} is not installed; pip install -e '.[modelscope]'") from error
     except Exception as error:
         raise UserError(
-            f"no folder {given!r}, and it could not be fetched from the hub ({one_line(error)[:160]}); "
-            f"check the name, set HF_ENDPOINT to a mirror, or QWEN_EVAL_HUB=modelscope"
+            f"-c {given}: not to be had from ModelScope ({one_line(error)[:160]}); check the name"
         ) from error
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from . import channel, codec
 
-
 _BUILTIN = dict(vars(builtins))
 
 

