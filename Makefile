@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
+# Test files run side by side, one thread each: tiny models gain nothing from more.
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
@@ -22,7 +24,7 @@ demo: $(READY)
 	@$(BIN)/python demo/run.py
 
 test: $(READY)
-	@$(BIN)/python -m pytest -m "not heavy"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --dist loadfile
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model eval demo bench

@@ -102,7 +102,8 @@ def test_chat_prompt(rows):
 @pytest.mark.parametrize(
     "reply",
     [
-        "Here:\n```python\nimport math\n\ndef helper(x):\n    return math.floor(x)\n\ndef f(x):\n    return helper(x) + 1\n```\nDone.",
+        "Here:\n```python\nimport math\n\ndef helper(x):\n"
+        "    return math.floor(x)\n\ndef f(x):\n    return helper(x) + 1\n```\nDone.",
         "First\n```\nnot python\n```\nthen\n```py\ndef f(x):\n    return x + 1\n```",
         "def f(x):\n    return x + 1",
         "return x + 1",
@@ -206,7 +207,8 @@ def test_chat_replies_are_read_as_chat(rescore, rows):
 PLUS = [
     {"base_input": [[[1.0, 2.0], 0.5]], "plus_input": [[[1.0, 1.2], 0.3], [[], 1.0]], "atol": 0},
     {
-        "test": "def check(candidate):\n    assert candidate([1.0, 1.2], 0.3) == True\n    assert candidate([], 1.0) == False\n"
+        "test": "def check(candidate):\n    assert candidate([1.0, 1.2], 0.3) == True\n"
+        "    assert candidate([], 1.0) == False\n"
     },
 ]
 

@@ -319,7 +319,7 @@ def test_hub_unreachable_for_the_data(demo_checkpoint: Path, tmp_path: Path) -> 
 
 def test_hub_unreachable_for_a_checkpoint(ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    one_line(ask("-c", "Qwen/Qwen-7B"), "no folder 'Qwen/Qwen-7B', and it could not be fetched", "HF_ENDPOINT")
+    one_line(ask("-c", "Qwen/Qwen-7B"), "Qwen/Qwen-7B: no such folder, and not to be had from the hub", "HF_ENDPOINT")
 
 
 def test_a_truncated_file_in_a_process_of_its_own(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The hostile candidates: what each does, and which guards must be gone for it to succeed.
 
-A system attack is a program with `attack()`, which returns "through" when it got what it wanted; `{canary}` and the like
+A system attack is a program with `attack()`, which returns "through" when it got what it wanted; `{canary}` and such
 are filled in by the self-test's surroundings. `open_*` names the guards to take away at a level: then it must succeed,
 which shows that the attack is real and the guard is what stops it. None: not tried (it would harm this machine, or the
 attack has no meaning there); the test then shows only that it fails.
@@ -46,7 +46,9 @@ WRITES = {
     "move a host file away": "os.rename({canary!r}, {folder!r} + '/moved')",
     "hard-link a host file into the room": "os.link({canary!r}, 'mine') or open('mine', 'a').close()",
     "make a host folder": "os.mkdir({folder!r} + '/made')",
-    "write to the harness's temporary folder": "open('/tmp/x-' + os.path.basename({folder!r}), 'w').close() or open({canary!r})",
+    "write to the harness's temporary folder": (
+        "open('/tmp/x-' + os.path.basename({folder!r}), 'w').close() or open({canary!r})"
+    ),
 }
 CALLED = {
     "fork": "os.fork() or os._exit(0)",
@@ -70,9 +72,15 @@ CALLED = {
     "a nameless file": "os.open('.', os.O_TMPFILE | os.O_RDWR)",
     "change a file's mode": "open('f', 'w').close() or os.chmod('f', 0o777)",
 }
-_NEEDS = "import ctypes, mmap, os, signal, socket, subprocess, sys, threading, time\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+_NEEDS = (
+    "import ctypes, mmap, os, signal, socket, subprocess, sys, threading, time\n"
+    "libc = ctypes.CDLL(None, use_errno=True)\n"
+)
 _FAIL = "def fail(): raise OSError(ctypes.get_errno())\n"
-_TRY = "def attack():\n try:\n  {line}\n except (OSError, MemoryError, ValueError, AttributeError): return 'blocked'\n return 'through'"
+_TRY = (
+    "def attack():\n try:\n  {line}\n"
+    " except (OSError, MemoryError, ValueError, AttributeError): return 'blocked'\n return 'through'"
+)
 
 
 def _lines(table: dict[str, str]) -> dict[str, str]:
@@ -226,7 +234,8 @@ OTHERS = (
         " seen = [text for thing in gc.get_objects() for text in gc.get_referents(thing) if type(text) is str]\n"
         " frame = sys._getframe()\n"
         " while frame: seen += [str(v) for v in frame.f_locals.values()]; frame = frame.f_back\n"
-        " return 'through' if any('attack() == ' in text and 'assert' in text and len(text) < 60 for text in seen) else 'blocked'",
+        " found = [text for text in seen if 'attack() == ' in text and 'assert' in text and len(text) < 60]\n"
+        " return 'through' if found else 'blocked'",
     ),
     Attack(
         "find the tests by scanning all memory",

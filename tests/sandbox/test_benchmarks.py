@@ -1,4 +1,4 @@
-"""The sandbox on whole benchmarks: what is right passes, what is wrong fails, published counts, other checkers agree."""
+"""The sandbox on whole benchmarks: what is right passes, what is wrong fails, published counts, agreement."""
 
 import itertools
 import json
@@ -72,8 +72,8 @@ def emptied(row):
     return ast.unparse(tree)
 
 
-# None of MBPP's own references fails. Those with anything special about their tests: a built-in's name (126), instances of
-# the reference's classes (367, 601, 927), a type as an argument (533), a module (596), four seconds of work (123).
+# None of MBPP's own references fails. Those with anything special about their tests: a built-in's name (126),
+# instances of the reference's classes (367, 601, 927), a type as an argument (533), a module (596), four seconds (123).
 SPECIAL = (123, 126, 367, 533, 596, 601, 912, 927)
 
 

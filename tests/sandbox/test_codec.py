@@ -63,10 +63,28 @@ def test_any_text_comes_back_lone_surrogates_too(text):
 
 @pytest.mark.parametrize(
     "value",
-    [1 << 64, -(1 << 9000), float("inf"), -0.0, b"\xff", bytearray(b"x"), 1j, range(3, 9, 2), ..., Decimal("1.10"), Fraction(1, 3),
-     Counter("abca"), OrderedDict([("b", 1), ("a", 2)]), deque([1, 2]), int, "\ud83d\ude00", "\ud83d" + "\ude00", {1: [(2, {3})]}],
+    [
+        1 << 64,
+        -(1 << 9000),
+        float("inf"),
+        -0.0,
+        b"\xff",
+        bytearray(b"x"),
+        1j,
+        range(3, 9, 2),
+        ...,
+        Decimal("1.10"),
+        Fraction(1, 3),
+        Counter("abca"),
+        OrderedDict([("b", 1), ("a", 2)]),
+        deque([1, 2]),
+        int,
+        "\ud83d\ude00",
+        "\ud83d" + "\ude00",
+        {1: [(2, {3})]},
+    ],
     ids=lambda value: type(value).__name__,
-)  # fmt: skip
+)
 def test_special_values_come_back(value):
     found = there_and_back(value)
     assert type(found) is type(value) and found == value
@@ -119,10 +137,18 @@ class LyingInt(int):
 
 @pytest.mark.parametrize(
     ("value", "plain"),
-    [(Colour.RED, 6), (Point(1, 2), (1, 2)), (Liar([1, 2]), [1, 2]), (LyingInt(7), 7), (defaultdict(int, a=1), {"a": 1}),
-     (type("T", (str,), {"__str__": lambda s: "no"})("x"), "x"), (type("D", (dict,), {"items": lambda s: []})(a=1), {"a": 1}),
-     (type("F", (float,), {"__float__": lambda s: 9.0})(1.5), 1.5), (type("S", (set,), {"__iter__": lambda s: iter(())})({1}), {1})],
-)  # fmt: skip
+    [
+        (Colour.RED, 6),
+        (Point(1, 2), (1, 2)),
+        (Liar([1, 2]), [1, 2]),
+        (LyingInt(7), 7),
+        (defaultdict(int, a=1), {"a": 1}),
+        (type("T", (str,), {"__str__": lambda s: "no"})("x"), "x"),
+        (type("D", (dict,), {"items": lambda s: []})(a=1), {"a": 1}),
+        (type("F", (float,), {"__float__": lambda s: 9.0})(1.5), 1.5),
+        (type("S", (set,), {"__iter__": lambda s: iter(())})({1}), {1}),
+    ],
+)
 def test_a_subclass_is_read_as_its_base_and_has_no_say(value, plain):
     found = there_and_back(value)
     assert type(found) is type(plain) and found == plain

@@ -78,7 +78,8 @@ ATTACKS = {
         "import gc, sys\n"
         "def solve(x):\n"
         "    for thing in gc.get_objects():\n"
-        "        if type(thing) is dict and 'result' in thing and type(thing['result']) is list: thing['result'].append('passed')\n"
+        "        if type(thing) is dict and 'result' in thing and type(thing['result']) is list:\n"
+        "            thing['result'].append('passed')\n"
         "    for cell in (c for c in gc.get_objects() if type(c).__name__ == 'cell'):\n"
         "        try:\n"
         "            if cell.cell_contents == []: cell.cell_contents.append('passed')\n"
@@ -102,7 +103,8 @@ PATCHES = {
     ),
     "the import function": (
         "import builtins, types\nreal = builtins.__import__\n"
-        "builtins.__import__ = lambda name, *a: types.SimpleNamespace(fabs=lambda x: 0) if name == 'math' else real(name, *a)\n"
+        "fake = types.SimpleNamespace(fabs=lambda x: 0)\n"
+        "builtins.__import__ = lambda name, *a: fake if name == 'math' else real(name, *a)\n"
         "def solve(x): return 0\n",
         FABS,
     ),
@@ -132,12 +134,14 @@ GIVES_UP = {
     "def solve(x):\n    signal.setitimer(signal.ITIMER_REAL, 0.01)\n    while True: pass",
     "a generator exit": "def solve(x): raise GeneratorExit",
     "stop iteration": "def solve(x): raise StopIteration(42)",
-    "an exception that is everything": "class E(Exception):\n    __eq__ = lambda s, o: True\ndef solve(x): raise E('passed')",
+    "an exception that is everything": "class E(Exception):\n"
+    "    __eq__ = lambda s, o: True\ndef solve(x): raise E('passed')",
     "a crash": "import ctypes\ndef solve(x): ctypes.string_at(0)",
     "kill itself": "import os, signal\ndef solve(x): os.kill(os.getpid(), signal.SIGKILL); return 0",
     "prints a verdict": 'def solve(x): print(\'["passed", ""]\', flush=True)',
     "an endless generator": "def solve(x):\n    while True: yield x",
-    "an endless object": "class D:\n    def __getattr__(self, n): return D()\n    def __iter__(self):\n        while True: yield 1\n"
+    "an endless object": "class D:\n    def __getattr__(self, n): return D()\n"
+    "    def __iter__(self):\n        while True: yield 1\n"
     "def solve(x): return D()",
     "a list in itself": "def solve(x):\n    a = []\n    a.append(a)\n    return a",
     "a very deep list": "def solve(x):\n    a = []\n    for _ in range(10**5): a = [a]\n    return a",
@@ -145,19 +149,24 @@ GIVES_UP = {
     "a very long integer": "def solve(x): return 1 << 10**7",
     "pickle's hook": "class P:\n    def __reduce__(self): return (print, ('passed',))\n"
     "    __reduce_ex__ = lambda s, p: (int, (42,))\n    __getstate__ = lambda s: 42\ndef solve(x): return P()",
-    "json's hook": 'import json\njson.dumps = lambda *a, **k: \'["passed",""]\'\njson.JSONEncoder.encode = json.dumps\ndef solve(x): return 0',
-    "an iterator of surprises": "class L(list):\n    def __iter__(self): return iter([42])\n    __getitem__ = lambda s, i: 42\n"
+    "json's hook": 'import json\njson.dumps = lambda *a, **k: \'["passed",""]\'\n'
+    "json.JSONEncoder.encode = json.dumps\ndef solve(x): return 0",
+    "an iterator of surprises": "class L(list):\n"
+    "    def __iter__(self): return iter([42])\n    __getitem__ = lambda s, i: 42\n"
     "def solve(x): return L([0])",
-    "a length that lies": "class S(str):\n    __len__ = lambda s: 1\n    __str__ = lambda s: '42'\ndef solve(x): return S('0')",
+    "a length that lies": "class S(str):\n    __len__ = lambda s: 1\n"
+    "    __str__ = lambda s: '42'\ndef solve(x): return S('0')",
     "not a number": "def solve(x): return float('nan')",
-    "a nameless type": "def solve(x): return type('int', (int,), {'__eq__': lambda s, o: True, '__hash__': lambda s: 42})(0)",
+    "a nameless type": "Int = type('int', (int,), {'__eq__': lambda s, o: True, '__hash__': int.__hash__})\n"
+    "def solve(x): return Int(0)",
     "no function at all": "x = 1",
     "an infinite recursion": "def solve(x): return solve(x)",
     "half a program": "def solve(x:\n",
     "a null byte": "def solve(x): return 0\n\0",
     "closed descriptors": "import os\ndef solve(x):\n    os.closerange(0, 100)\n    return 42",
     "a thread that answers": "import threading, os\n"
-    "def flood():\n    while True:\n        try: os.write(5, b'\\0\\0\\0\\x0b[\"value\",0]')\n        except OSError: return\n"
+    "def flood():\n    while True:\n"
+    "        try: os.write(5, b'\\0\\0\\0\\x0b[\"value\",0]')\n        except OSError: return\n"
     "threading.Thread(target=flood, daemon=True).start()\ndef solve(x): return 0",
 }
 # Written to the reply pipe: values at most, never a verdict.
