@@ -12,12 +12,14 @@ READY  := $(VENV)/.ready
 
 setup: $(READY)
 
-# torch goes first and alone: any other order lets a dependency choose its build.
+# torch goes first and alone: any other order lets a dependency choose its build. bubblewrap, for model-written code, is
+# installed where this user may; without it a second level is used, and the line printed says which there are.
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) (once; a few minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@cd eval && $(abspath $(BIN)/python) -m harness.sandbox --install || true
 	@touch $@
 
 demo: $(READY)

