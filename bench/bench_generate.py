@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from contenders import Contender, Spent
 from generators import LM_EVAL, OURS, STATIC, VLLM, Batch, Said, Vllm, side, vllm_installed
-from gsm8k_workload import Job, decode_flops, jobs
+from gsm8k_workload import Job, generation_flops, jobs
 from machine import free_memory, load, processor, versions
 from workload import Shape, matmul_rate, needed_tokens
 
@@ -96,8 +96,9 @@ def _describe(shape: Shape, work: list[Job], args: argparse.Namespace) -> None:
         f"{shape.vocab}, fp32: {body / 1e6:.0f} M parameters in the layers, {head / 1e6:.0f} M in each embedding"
     )
     needed = needed_tokens([job.tokens for job in work])
+    what = "synthetic" if args.eval_data_path is None else "GSM8K"
     print(
-        f"{len(work)} requests, {'synthetic' if args.eval_data_path is None else 'GSM8K'}: prompts of {min(lengths)} to "
+        f"{len(work)} requests, {what}: prompts of {min(lengths)} to "
         f"{max(lengths)} tokens ({sum(lengths)}; {needed} with the prefix once), replies of {min(replies)} to "
         f"{max(replies)} ({sum(replies)} tokens)"
     )
@@ -116,6 +117,8 @@ class Comparison:
         self.sizes: dict[str, int] = {}
         self.times: dict[str, list[Spent]] = {name: [] for name in sides}
         self.notes: dict[str, str] = {}
+        if VLLM in sides:
+            self.notes[VLLM] = f"all; vLLM {sides[VLLM].version}, without its pool of 2 GB"
 
     def run(self) -> bool:
         few = self.order[:: max(1, len(self.order) // 4)][:4]
@@ -126,7 +129,9 @@ class Comparison:
             return False
         static = [name for name in (STATIC, LM_EVAL) if name in self.sides]
         for name in static:
-            self.sizes[name] = self.best_size(name)
+            # lm-evaluation-harness calls the same `generate`: its own search is worth its time in a full run only.
+            known = self.sizes.get(STATIC) if name == LM_EVAL and not self.args.full else None
+            self.sizes[name] = known or self.best_size(name)
         same = True
         rates = [matmul_rate(self.shape, tokens=64)]
         for turn in range(self.args.passes):
@@ -160,7 +165,9 @@ class Comparison:
                     gap = self.ours.call("gap", index, mine[:at], (mine[at], tokens[at]))
                     ties += gap <= TIE
                     if gap > TIE:
-                        bad.append(f"{name}, request {index}, token {at}: {tokens[at]} for {mine[at]}, logits {gap:.1e} apart")
+                        bad.append(
+                            f"{name}, request {index}, token {at}: {tokens[at]} for {mine[at]}, logits {gap:.1e} apart"
+                        )
         print(f"same tokens {when}: {equal} replies compared equal, {ties} part at a tie, {len(bad)} differ")
         for line in bad[:5]:
             print(f"NOT THE SAME: {line}", file=sys.stderr)
@@ -204,7 +211,8 @@ class Comparison:
             batch = self.sides[name].call("batch", members, 1 + STEPS)
             self.notes[name] = f"batches of {size}; a prefill and {STEPS} steps a pass, scaled"
             return self.estimate(batch, len(members)), batch.said
-        spent, said = np.zeros(2), {}
+        spent = np.zeros(2)
+        said: Said = {}
         for members in groups:
             batch = self.sides[name].call("batch", members, max(self.work[i].reply for i in members))
             spent += np.sum([batch.prefill, *batch.steps], axis=0)
@@ -215,26 +223,28 @@ class Comparison:
     def table(self, rate: float) -> None:
         best = {name: np.min(times, axis=0) for name, times in self.times.items()}
         tokens = self.work_tokens()
-        print(f"\n{'':<15}{'seconds':>9}{'tokens/s':>10}{'ours x':>8}{'CPU s':>9}{'ours x':>8}{'GB over weights':>17}   timed")
+        print(f"\n{'':<15}{'seconds':>9}{'tokens/s':>10}{'ours x':>8}{'CPU s':>9}{'ours x':>8}", end="")
+        print(f"{'GB over weights':>17}   timed")
         for name, one in self.sides.items():
             wall, cpu = best[name]
-            # Within a pass all meet about the same noise: the ratio of the better pass, not of the best times.
-            pairs = list(zip(self.times[name], self.times[OURS], strict=True))
-            gain, cpu_gain = (float(np.median([a[k] / b[k] for a, b in pairs])) for k in (0, 1))
-            note = self.notes.get(name, "all" if name != VLLM else f"all; vLLM {one.version}, memory is its reserved pool")
-            memory = one.call("memory") / 1e9
-            print(f"{name:<15}{wall:>9.1f}{tokens / wall:>10.1f}{gain:>8.2f}{cpu:>9.1f}{cpu_gain:>8.2f}{memory:>17.2f}   {note}")
+            gains = [float(np.median(self.ratios(name, kind))) for kind in (0, 1)]
+            print(f"{name:<15}{wall:>9.1f}{tokens / wall:>10.1f}{gains[0]:>8.2f}{cpu:>9.1f}{gains[1]:>8.2f}", end="")
+            print(f"{one.call('memory') / 1e9:>17.2f}   {self.notes.get(name, 'all')}")
         for name, why in self.absent.items():
             print(f"{name:<15}{why}")
-        prompts = [job.tokens for job in self.work]
-        flops = sum(job.reply * decode_flops(self.shape, len(job.tokens) + job.reply / 2) for job in self.work)
-        flops += needed_tokens(prompts) * self.shape.layers * 2 * (4 * self.shape.hidden + 3 * self.shape.width) * self.shape.hidden
-        share = flops / best[OURS][0] / rate
-        print(f"this engine: {flops / 1e12:.2f} TFLOP of work, {share:.0%} of the fp32 matmul rate of 64 rows ({rate / 1e9:.0f} GFLOP/s)")
-        for name, aim in ((STATIC, 4.0), (LM_EVAL, 3.0), (VLLM, 1.0)):
+        flops = generation_flops(self.shape, self.work)
+        print(
+            f"this engine: {flops / 1e12:.2f} TFLOP of work, {flops / best[OURS][0] / rate:.0%} of the fp32 matmul "
+            f"rate of 64 rows ({rate / 1e9:.0f} GFLOP/s)"
+        )
+        for name, aim in ((STATIC, 4), (LM_EVAL, 3), (VLLM, 1)):
             if name in self.sides:
-                ratios = [a.wall / b.wall for a, b in zip(self.times[name], self.times[OURS], strict=True)]
-                print(f"{name}: {np.median(ratios):.2f} times our time (aim {aim:g}; each pass: {', '.join(f'{r:.2f}' for r in ratios)})")
+                each = ", ".join(f"{ratio:.2f}" for ratio in self.ratios(name, 0))
+                print(f"{name}: {np.median(self.ratios(name, 0)):.2f} times our time (aim {aim}; each pass: {each})")
+
+    def ratios(self, name: str, kind: int) -> list[float]:
+        """A contender's time over ours, pass by pass, in which both met the same noise. kind 0: wall, 1: CPU."""
+        return [theirs[kind] / ours[kind] for theirs, ours in zip(self.times[name], self.times[OURS], strict=True)]
 
 
 if __name__ == "__main__":

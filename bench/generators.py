@@ -7,10 +7,12 @@ batches, which run to their longest reply; of these one forward at a time is tim
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,13 +54,17 @@ class Ours(_Generator):
         import harness.engine.generate
         import harness.engine.local  # noqa: F401
 
-    def run(self, indices: list[int], limit: int | None = None, rows: int = 64) -> tuple[Spent, Said]:
+    def run(self, indices: list[int], limit: int | None = None, rows: int = 64) -> tuple[Spent, Any]:
         """These requests, as one run of the engine."""
         from harness.engine.local import LocalEngine
 
         engine = LocalEngine.of(self.model, self.tokenizer, rows=rows)
         requests = generate_requests([self.jobs[i] for i in indices], limit)
-        return self.timed(lambda: {indices[i]: ids_of(reply.text) for i, reply in engine.generate(requests)})  # type: ignore[return-value,arg-type]
+
+        def work() -> Any:
+            return {indices[i]: ids_of(reply.text) for i, reply in engine.generate(requests)}
+
+        return self.timed(work)
 
     def gap(self, index: int, said: list[int], pair: tuple[int, int]) -> float:
         """How far apart the logits of two tokens are after a prompt and the start of a reply, in a plain forward."""
@@ -76,8 +82,8 @@ class Ours(_Generator):
         names |= {"mlp.w2": "mlp.gate_proj", "mlp.w1": "mlp.up_proj", "mlp.c_proj": "mlp.down_proj"}
         for name, value in self.model.state_dict().items():
             if not name.startswith("transformer.h."):
-                new = {"transformer.wte.weight": "model.embed_tokens.weight", "transformer.ln_f.weight": "model.norm.weight"}
-                out[new.get(name, name)] = value.clone()
+                new = name.replace("transformer.wte", "model.embed_tokens").replace("transformer.ln_f", "model.norm")
+                out[new] = value.clone()
                 continue
             layer, part = name.removeprefix("transformer.h.").split(".", 1)
             module, kind = part.rsplit(".", 1)
@@ -125,7 +131,7 @@ class Static(_Generator):
         said = self.say(indices, limit)
         end = self.now()
         marks = [start, *self.stamps[:-1], end]  # choosing the last token counts too
-        spent = [Spent(b.wall - a.wall, b.cpu - a.cpu) for a, b in zip(marks, marks[1:], strict=False)]
+        spent = [Spent(b.wall - a.wall, b.cpu - a.cpu) for a, b in pairwise(marks)]
         return Batch(spent[0], spent[1:], said)
 
     def say(self, indices: list[int], limit: int) -> Said:
@@ -142,15 +148,13 @@ class Static(_Generator):
 
 
 class LmEval(Static):
-    """Its `generate_until`, given one batch of requests at a time: text in, text out, stop strings looked for each step."""
+    """Its `generate_until`, given one batch of requests at a time; it looks for a stop string each step."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         from lm_eval.models.huggingface import HFLM
 
-        self.lm = HFLM(
-            pretrained=self.model, tokenizer=self.tokenizer, batch_size=1, max_length=4096, backend="causal"
-        )
+        self.lm = HFLM(pretrained=self.model, tokenizer=self.tokenizer, batch_size=1, max_length=4096, backend="causal")
 
     def import_all(self) -> None:
         import lm_eval.models.huggingface  # noqa: F401
@@ -174,8 +178,6 @@ class Vllm:
     name = VLLM
 
     def __init__(self, folder: str, jobs: Sequence[Job], threads: int | None, log: Path) -> None:
-        import os
-
         self.jobs, self.log = jobs, log
         environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
         with log.open("w") as errors:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizer
-from workload import ROOT, Shape
+from workload import ROOT, Shape, needed_tokens
 
 # Measured with Qwen's tokenizer on GSM8K's test set: tokens of the common prefix, and behind it (mean, and standard
 # deviation of the logarithm).
@@ -103,7 +103,12 @@ def ids_of(text: str) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def decode_flops(shape: Shape, context: float) -> float:
-    """One token of decoding, two operations a multiply-add: the layers, attention over `context` tokens, the head."""
-    body = 2 * (4 * shape.hidden**2 + 3 * shape.hidden * shape.width) + 4 * shape.hidden * context
-    return shape.layers * body + 2 * shape.hidden * shape.vocab
+def generation_flops(shape: Shape, work: Sequence[Job]) -> float:
+    """What has to be computed with the prefix run once, two operations a multiply-add: layers, attention, the head."""
+    linear = shape.layers * 2 * (4 * shape.hidden**2 + 3 * shape.hidden * shape.width)
+    pair = shape.layers * 4 * shape.hidden  # one query and one key
+    prompt = needed_tokens([job.tokens for job in work])
+    total = float(prompt * (linear + pair * PREFIX / 2))
+    for tokens, reply in work:
+        total += reply * (linear + pair * (len(tokens) + reply / 2) + 2 * shape.hidden * shape.vocab)
+    return total

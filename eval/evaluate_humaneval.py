@@ -281,8 +281,7 @@ def main() -> int:
         # where both readings have ended.
         decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, "\ndef ")}
         run.start(items, {"num_samples": each, "evalplus": evalplus}, decoding)
-        asked = run.generate()
-        for (item, reply, completion, differs), verdicts in sandbox.check_stream(jobs(asked, run, plus)):
+        for (item, reply, completion, differs), verdicts in sandbox.check_stream(jobs(run.generate(), run, plus)):
             run.save(item, response=reply, completion=completion, **fields(verdicts, bool(plus), differs))
 
     write_human_eval(run)

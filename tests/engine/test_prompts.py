@@ -1,4 +1,4 @@
-"""Prompts become token ids: ChatML as published, other models' chat templates, and nothing of the data becomes control."""
+"""Prompts become token ids: ChatML as published, other models' chat templates, and nothing of the data is control."""
 
 import json
 import unicodedata
@@ -80,8 +80,15 @@ def test_raw_prompts_are_not_normalised_and_choice_prompts_are(qwen: QWenTokeniz
 
 
 def test_many_prompts_at_once_and_odd_ones(qwen: QWenTokenizer) -> None:
-    texts = [f"Question {i}: 多少？\n" * (i + 1) for i in range(40)] + ["", "\ud800", "\x00", "a\u2028b"]
+    texts = [f"Question {i}: 多少？\n" * (i + 1) for i in range(40)] + ["\ud800", "\x00", "a\u2028b"]
     assert ids(Encoder(qwen).plain(texts, raw=True)) == [qwen.encode_plain(text) for text in texts]
+
+
+def test_an_empty_base_prompt_is_refused(qwen: QWenTokenizer) -> None:
+    """There is no logit to read, and the CPU's attention kernel ends the process on one."""
+    with pytest.raises(UserError, match="a prompt is empty"):
+        Encoder(qwen).plain(["something", ""], raw=True)
+    assert len(Encoder(qwen).chat([""])[0])
 
 
 def test_qwens_stop_tokens(qwen: QWenTokenizer) -> None:
@@ -128,8 +135,9 @@ def test_a_chat_template_is_followed() -> None:
     tokenizer = fast()
     for text in ("What is 3 + 4?", "\n\n答案？", "    four blanks are a token", ""):
         (found,) = ids(Encoder(tokenizer).chat([text]))
-        frame = tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
-        assert found == frame["input_ids"]
+        turn = [{"role": "user", "content": text}]
+        text_of_turn = str(tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+        assert found == tokenizer(text_of_turn, add_special_tokens=False)["input_ids"]
         assert found.count(tokenizer.bos_token_id) == 1
 
 
@@ -163,7 +171,8 @@ def test_without_a_chat_template_it_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("eos", "base", "chat"), [(7, {7}, {7, 257}), ([7, 8], {7, 8}, {7, 8, 257}), (None, {257}, {257}), (0, {0}, {0, 257})]
+    ("eos", "base", "chat"),
+    [(7, {7}, {7, 257}), ([7, 8], {7, 8}, {7, 8, 257}), (None, {257}, {257}), (0, {0}, {0, 257})],
 )
 def test_other_models_stop_tokens(eos: Any, base: set[int], chat: set[int]) -> None:
     model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=eos))

@@ -1,4 +1,4 @@
-"""Stop strings: found wherever tokens and characters are cut, the first one that is complete, never part of the text."""
+"""Stop strings: found wherever tokens or characters end, the first one that is complete, never part of the text."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,6 +23,10 @@ def tokenizer(request: pytest.FixtureRequest) -> QWenTokenizer:
 def byte_by_byte(tokenizer: QWenTokenizer, text: str) -> list[int]:
     """The worst a model can do: every byte a token of its own."""
     return [tokenizer.mergeable_ranks[bytes([byte])] for byte in text.encode()]
+
+
+def decoded(tokenizer: QWenTokenizer, tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(tokens)))
 
 
 class Said(NamedTuple):
@@ -67,8 +71,8 @@ def test_the_text_in_front_of_the_stop(tokenizer: QWenTokenizer, text: str, stop
         said = say(tokenizer, tokens, stops)
         assert said.text == kept
         assert said.stopped == (kept != text)
-        whole = tokenizer.decode(tokens[: said.tokens])
-        assert not said.stopped or earliest(tokenizer.decode(tokens[: said.tokens - 1]), stops) is None, "at once"
+        whole = decoded(tokenizer, tokens[: said.tokens])
+        assert not said.stopped or earliest(decoded(tokenizer, tokens[: said.tokens - 1]), stops) is None, "at once"
         assert whole.startswith(kept)
 
 
@@ -87,7 +91,7 @@ def test_at_the_first_token_that_completes_a_stop_wherever_it_is_cut(tokenizer: 
                 rest[:size]
             )
             rest = rest[size:]
-        ends = [n for n in range(1, len(tokens) + 1) if earliest(tokenizer.decode(tokens[:n]), stops) is not None]
+        ends = [n for n in range(1, len(tokens) + 1) if earliest(decoded(tokenizer, tokens[:n]), stops) is not None]
         said = say(tokenizer, tokens, stops)
         assert said.stopped == bool(ends)
         assert said.tokens == (ends[0] if ends else len(tokens))

@@ -97,7 +97,7 @@ def test_fields_that_are_null_are_not_there(stored) -> None:
     ],
 )
 def test_a_damaged_generation_config_is_named(stored, value: Any, said: str) -> None:
-    with pytest.raises(UserError, match="generation_config.json") as error:
+    with pytest.raises(UserError, match=r"generation_config\.json") as error:
         resolve(stored(value), {}, flags())
     assert said in str(error.value)
 

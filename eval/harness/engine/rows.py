@@ -12,6 +12,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 GROWTH = 64  # tokens by which the slots grow
+BLOCK = 8  # neighbouring slots that attention on a CPU reads together, up to the longest of them
 
 
 class _Layer(CacheLayerMixin):
@@ -54,10 +55,11 @@ class _Layer(CacheLayerMixin):
         self.values[index, :, place] = value_states[:, :, 0]
         return self.keys[:rows, :, : self.owner.longest], self.values[:rows, :, : self.owner.longest]
 
-    def move(self, source: int, target: int) -> None:
+    def move(self, source: int, target: int, length: int) -> None:
         if self.is_initialized:
-            assert self.keys is not None and self.values is not None
-            self.keys[target], self.values[target] = self.keys[source], self.values[source]
+            for stored in (self.keys, self.values):
+                assert stored is not None
+                stored[target, :, :length] = stored[source, :, :length]
 
     def get_seq_length(self) -> int:
         return 0
@@ -110,11 +112,19 @@ class RowCache(Cache):
         return self._index[device]
 
     @torch.inference_mode()
-    def drop(self, slot: int) -> None:
-        """Remove a row; the last active row takes its slot."""
+    def drop(self, slot: int) -> list[tuple[int, int]]:
+        """Remove a row; returns the moves (from slot, to slot) that close the gap, for whoever keeps things by slot.
+
+        The last row of each block moves up into the one before: few copies, and rows that entered by length stay so.
+        """
         last = len(self.lengths) - 1
-        if slot != last:
+        moves = []
+        while slot < last:
+            source = min((slot // BLOCK + (slot % BLOCK == BLOCK - 1)) * BLOCK + BLOCK - 1, last)
             for layer in self.layers:
-                layer.move(last, slot)  # type: ignore[union-attr]
-            self.lengths[slot] = self.lengths[last]
+                layer.move(source, slot, self.lengths[source])  # type: ignore[union-attr]
+            self.lengths[slot] = self.lengths[source]
+            moves.append((source, slot))
+            slot = source
         self.lengths.pop()
+        return moves

@@ -66,7 +66,7 @@ def command(descriptor: int, plan: str) -> list[str]:
     return [interpreter(), "-s", "-S", "-B", "-m", "guest", str(descriptor), plan]
 
 
-def bubblewrap(inner: list[str], package_links: Path) -> list[str]:
+def bubblewrap(inner: list[str]) -> list[str]:
     """bubblewrap's command line: new namespaces of every kind, a root with nothing but Python in it, all read-only.
 
     The zygote keeps CAP_SYS_ADMIN *inside its own user namespace*: it gives each candidate namespaces of its own. The
@@ -96,7 +96,7 @@ def bubblewrap(inner: list[str], package_links: Path) -> list[str]:
         "bwrap", *spaces, *identity, *_library_mounts(), *_python_mounts(),
         "--proc", "/proc", "--dir", "/tmp", "--dir", "/dev", *_devices(),
         "--ro-bind", str(HERE / "guest"), f"{INSIDE}/guest",
-        "--ro-bind", str(package_links), f"{INSIDE}/packages", "--chdir", INSIDE, "--remount-ro", "/", *inner,
+        *_package_links(), "--chdir", INSIDE, "--remount-ro", "/", *inner,
     ]  # fmt: skip
 
 
@@ -124,6 +124,10 @@ def _python_mounts() -> list[str]:
         words += _bind([folder]) + _cover(folder / name for name in FOREIGN if (folder / name).is_dir())
     outside = [path for path in shared_libraries() if not str(path).startswith(LIBRARY_FOLDERS)]
     return words + _bind([*outside, Path(interpreter()), *packages().values()])
+
+
+def _package_links() -> list[str]:
+    return [word for name, path in packages().items() for word in ("--symlink", str(path), f"{INSIDE}/packages/{name}")]
 
 
 def _cover(folders: Iterable[Path]) -> list[str]:

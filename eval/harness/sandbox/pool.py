@@ -54,6 +54,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._without, self._sizes = list(without), sizes
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder = ""  # on the host, for the level that has no mount namespace
         asked = level or os.environ.get(FORCE) or None
         if asked not in (None, "none", *LEVELS):
             raise UserError(f"no sandbox level {asked!r}; there are {', '.join(LEVELS)}")
@@ -78,22 +79,27 @@ class Sandbox:
 
     def _open(self, level: str) -> None:
         self.level = level
-        self._folder = Path(tempfile.mkdtemp(prefix="qwen-sandbox-"))
-        for name in ("rooms", "packages"):
-            (self._folder / name).mkdir()
-        launch.link_packages(self._folder / "packages")
+        if not self._inside_bubblewrap:
+            self._make_folder()
         self._start()
         if level != "none" and not self._without:
             self.guards = selftest.prove(self)
+
+    def _make_folder(self) -> None:
+        """Where candidates get a folder each, and links to the packages that they may import."""
+        self._folder = tempfile.mkdtemp(prefix="qwen-sandbox-")
+        for name in ("rooms", "packages"):
+            os.mkdir(f"{self._folder}/{name}")
+        launch.link_packages(Path(self._folder) / "packages")
 
     def plan(self) -> Plan:
         """The guards and sizes of this sandbox, as its zygote gets them."""
         inside = self._inside_bubblewrap
         return Plan(
             level=self.level,
-            readable=["/"] if inside else [*launch.readable(), str(self._folder / "packages")],
-            rooms=str(self._folder / "rooms"),
-            packages=f"{launch.INSIDE}/packages" if inside else str(self._folder / "packages"),
+            readable=["/"] if inside else [*launch.readable(), f"{self._folder}/packages"],
+            folder="" if inside else self._folder,
+            packages=f"{launch.INSIDE}/packages" if inside else f"{self._folder}/packages",
             without=self._without,
             **self._sizes,
         )
@@ -109,7 +115,7 @@ class Sandbox:
         if self._inside_bubblewrap:
             if not launch.bubblewrap_installed():
                 raise SandboxBroken("bwrap is not installed")
-            command = launch.bubblewrap(command, self._folder / "packages")
+            command = launch.bubblewrap(command)
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  (read until the end)
         variables = {**launch.ENVIRONMENT, "PATH": os.environ.get("PATH", os.defpath)}
         self._process = subprocess.Popen(
@@ -150,8 +156,9 @@ class Sandbox:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if hasattr(self, "_folder"):
+        if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
 
     def __enter__(self) -> "Sandbox":
         return self

@@ -41,6 +41,7 @@ def judge(said: bytes, reported: bytes) -> Verdict:
     """Put together what the tester said and how the warden saw the candidate end."""
     report = json.loads(reported)
     status, message = json.loads(said) if said else (FAILED, "the tests ended without a verdict")
+    message = " ".join(message.split())  # of the program's choosing, like all of it
     if status == PASSED:
         return Verdict(True, PASSED, "", report["seconds"])
     if report["why"] == TIMED_OUT:

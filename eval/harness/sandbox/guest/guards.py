@@ -25,7 +25,7 @@ class Plan:
 
     level: str
     readable: list[str]
-    rooms: str  # folder in which guests get a folder of their own (landlock) or unused
+    folder: str  # on the host, "" in a mount namespace: `rooms` in it has a folder for each candidate
     memory: int = 2 << 30
     file_size: int = 16 << 20
     room_size: int = 64 << 20

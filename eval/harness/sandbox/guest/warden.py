@@ -67,7 +67,9 @@ def serve(control: socket.socket, plan: Plan, around: Fence | None) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the wardens are nobody's zombies
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, struct.calcsize(HEADER), 4)
-        if not data:
+        if not data:  # closed, or the harness was killed and cannot clear up
+            if plan.folder:
+                shutil.rmtree(plan.folder, ignore_errors=True)
             os._exit(0)
         limits = Limits(*struct.unpack(HEADER, data))
         if os.fork() == 0:
@@ -132,7 +134,7 @@ def _make_room(plan: Plan) -> str:
     """The candidate's folder: its own tmpfs in a mount namespace, else a new folder on the host."""
     if plan.namespaces:
         return OWN_ROOM
-    room = os.path.join(plan.rooms, f"room-{os.getpid()}")
+    room = os.path.join(plan.folder, "rooms", str(os.getpid()))
     os.mkdir(room, 0o700)
     return room
 
