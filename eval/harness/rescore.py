@@ -1,5 +1,6 @@
 """`--rescore FILE`: given replies in place of a model's. A line is {"id", "response"}; a samples.jsonl is one too."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,3 +69,15 @@ class Replies:
 
 def _finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def keep_generated(folder: Path) -> None:
+    """UserError where rescoring, which starts its folder afresh, would drop the samples of a model's run."""
+    samples, results = folder / "samples.jsonl", folder / "results.json"
+    if samples.exists() and samples.stat().st_size:
+        try:
+            rescored = json.loads(results.read_text(encoding="utf-8"))["manifest"].get("replies_sha256")
+        except (ValueError, KeyError, OSError):  # a run that was killed has samples and no results
+            rescored = None
+        if rescored is None:
+            raise UserError(f"{folder} holds a model's run; give --rescore another -o (or --overwrite)")

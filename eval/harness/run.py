@@ -8,7 +8,6 @@ return run.report(scores, tables, notes)   table.md, table.csv, results.json; th
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from .data import Item, items_sha256, subset
 from .decoding import resolve as resolve_decoding
 from .errors import UserError
 from .journal import Journal
-from .reported import REPORTED_CSV, ModelName, find, parse_known_name, parse_model_name
-from .rescore import Replies
+from .reported import REPORTED_CSV, ModelName, find, parse_known_name, parse_model_name, version_of
+from .rescore import Replies, keep_generated
 from .stats import Score
 
 DEMO = manifest.ROOT / "demo"
@@ -113,7 +112,7 @@ class Run:
         self.folder = self.args.output_dir or Path("results") / self.model / f"{self.output_name}{suffix}"
         fresh = self.args.overwrite or self.replies is not None
         if self.replies is not None and not self.args.overwrite:
-            self._keep_generated()
+            keep_generated(self.folder)
         self.journal = Journal(self.folder, manifest.digest(identity), fresh)
         if fresh:  # tables of the dropped run would stand beside the new one's samples
             for name in ("results.json", "table.md", "table.csv"):
@@ -131,17 +130,6 @@ class Run:
         if self.args.debug:
             for item in self.items[:3]:
                 print(f"--- {item.id}\n{item.prompt}\n---", file=sys.stderr)
-
-    def _keep_generated(self) -> None:
-        """Rescoring starts its folder afresh: never over the samples of a model's run, which cost hours."""
-        samples, results = self.folder / "samples.jsonl", self.folder / "results.json"
-        if samples.exists() and samples.stat().st_size:
-            try:
-                rescored = json.loads(results.read_text(encoding="utf-8"))["manifest"].get("replies_sha256")
-            except (ValueError, KeyError, OSError):  # a run that was killed has samples and no results
-                rescored = None
-            if rescored is None:
-                raise UserError(f"{self.folder} holds a model's run; give --rescore another -o (or --overwrite)")
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for finished items to be taken over."""
@@ -262,15 +250,12 @@ class Run:
         path = DEMO / "reported_numbers.csv" if self.demo else REPORTED_CSV
         if self.demo and not path.exists():
             return None
-        name = self.name if self.name.version else ModelName(self.name.model, self._version(), self.name.variant)
+        name = (
+            self.name
+            if self.name.version
+            else ModelName(self.name.model, version_of(self.name.model, self.checkpoint), self.name.variant)
+        )
         return find(name, score.benchmark or self.benchmark, score.metric, shots, split, path)
-
-    def _version(self) -> str:
-        """7B came twice under one name: v1.0 was trained at 2,048 tokens, v1.1 at 8,192."""
-        if self.checkpoint is None or not self.name.model.startswith("Qwen-7B"):
-            return ""
-        config = json.loads((self.checkpoint / "config.json").read_text(encoding="utf-8"))
-        return "v1.0" if config.get("seq_length") == 2048 or "n_embd" in config else ""
 
     def report(
         self,

@@ -13,7 +13,7 @@ from harness.reported import ModelName, find, parse_model_name
         ("/models/Qwen-14B/", ModelName("Qwen-14B")),
         ("Qwen/Qwen-7B-Chat-Int4", ModelName("Qwen-7B-Chat", "", "Int4")),
         ("Qwen-14B-Chat-int8", ModelName("Qwen-14B-Chat", "", "Int8")),
-        ("/root/.cache/huggingface/hub/models--Qwen--Qwen-7B/snapshots/0123abcd", ModelName("Qwen-7B")),
+        ("/home/user/.cache/huggingface/hub/models--Qwen--Qwen-7B/snapshots/0123abcd", ModelName("Qwen-7B")),
         ("/c/models--Qwen--Qwen-7B-Chat-Int4/snapshots/0123abcd/", ModelName("Qwen-7B-Chat", "", "Int4")),
         ("Qwen-7B@v1.0", ModelName("Qwen-7B", "v1.0")),
         ("Qwen-7B-Chat-Int4@v1.0", ModelName("Qwen-7B-Chat", "v1.0", "Int4")),
