@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .rows import BLOCK
-
 NAME = "shared_prefix"
 Pair = tuple[torch.Tensor, torch.Tensor]  # (keys, values), each [1, key-value heads, prefix length, head_dim]
 
@@ -111,27 +109,14 @@ def _one_query(
     """One query a row [B, H, 1, d] over the first `seen` [B] of its keys [B, Hkv, K, d]; returns ([B, H, 1, d], fp32
     [B, H, 1]). The query heads of one key-value head go in together, so that its keys are read once."""
     rows, heads, _, dim = query.shape
-    kv_heads, stored = key.shape[1:3]
+    kv_heads = key.shape[1]
     grouped = query.view(rows, kv_heads, heads // kv_heads, dim)
-    scores = torch.full((*grouped.shape[:3], stored), float("-inf"), device=query.device)
-    parts = _blocks(seen, stored)
-    for part, width in parts:
-        scores[part, :, :, :width] = torch.matmul(grouped[part], key[part, :, :width].transpose(2, 3)).float() * scale
-    unseen = torch.arange(stored, device=key.device)[None, :] >= seen[:, None]
+    scores = torch.matmul(grouped, key.transpose(2, 3)).float() * scale
+    unseen = torch.arange(key.shape[2], device=key.device)[None, :] >= seen[:, None]
     scores = scores.masked_fill_(unseen[:, None, None, :], float("-inf"))
     lse = torch.logsumexp(scores, dim=-1)
     weights = torch.exp(scores - lse.unsqueeze(-1)).to(value.dtype)
-    out = torch.cat([torch.matmul(weights[part, :, :, :width], value[part, :, :width]) for part, width in parts])
-    return out.view(rows, heads, 1, dim), lse.view(rows, heads, 1)
-
-
-def _blocks(seen: torch.Tensor, stored: int) -> list[tuple[slice, int]]:
-    """Rows that are read together, and how many of their keys. On a CPU that is a few neighbours up to the longest of
-    them, since reading keys is what attention costs there; on a GPU all rows at once: launches cost more."""
-    if seen.device.type != "cpu":
-        return [(slice(None), stored)]
-    counts = seen.tolist()
-    return [(slice(at, at + BLOCK), max(counts[at : at + BLOCK])) for at in range(0, len(counts), BLOCK)]
+    return torch.matmul(weights, value).view(rows, heads, 1, dim), lse.view(rows, heads, 1)
 
 
 def with_lse(

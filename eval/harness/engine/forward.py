@@ -118,23 +118,6 @@ def hidden_states(
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), last.to(hidden.device)]
 
 
-HEAD_ROWS = 1024  # of the head's weight that a CPU multiplies with at a time
-
-
-def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits fp32 [B, V] of hidden states [B, h]. On a CPU by pieces of the head, which stay in its caches: a quarter
-    faster than the whole at once, where the vocabulary is most of a small model's work."""
-    head = model.get_output_embeddings()
-    hooked = head._forward_hooks or head._forward_pre_hooks or hasattr(head, "_hf_hook")
-    plain = type(head) is torch.nn.Linear and head.bias is None and not hooked
-    if not plain or hidden.device.type != "cpu" or head.weight.device.type != "cpu" or len(hidden) == 1:
-        return scaled(model, head(hidden)).float()
-    logits = hidden.new_empty(len(hidden), head.weight.shape[0])
-    for piece, out in zip(head.weight.split(HEAD_ROWS), logits.split(HEAD_ROWS, dim=1), strict=True):
-        torch.mm(hidden, piece.t(), out=out)
-    return scaled(model, logits).float()
-
-
 def scaled(model: Any, logits: torch.Tensor) -> torch.Tensor:
     """What some architectures do to logits behind the head (Cohere, Granite, Gemma 2)."""
     config = model.config.get_text_config()

@@ -27,15 +27,18 @@ from .forward import (
     device_of,
     forget_lengths,
     free_memory,
-    head_logits,
     hidden_states,
     out_of_memory,
     padded,
     run_prefix,
+    scaled,
 )
 from .prefix import Group, batches, plan
 from .rows import GROWTH, RowCache
 from .stops import StopWatch
+
+TYPICAL_REPLY = 256  # tokens a row is expected to grow by, when memory is shared out; slots grow as needed
+LEAST_TOKENS = 256  # a prefill of fewer tokens is not what fills the memory
 
 
 def generate(engine: Any, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
@@ -127,27 +130,36 @@ class Flight:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if self.slots == 1:
-                    raise UserError(
-                        f"out of memory with one reply at a time ({one_line(error)[:120]}); "
-                        f"try --dtype bfloat16, a lower --max-new-tokens, or a device with more memory"
-                    ) from error
+                self._make_room(error)
                 failed = True
             else:
                 failed = False
             if failed:
-                self.engine.flight_rows = max(1, self.slots // 2)
                 again = [Row(row.index, row.request, self.group.length, row.watch) for row in self.active]
                 self.waiting.extendleft(reversed(again))
                 self.active, self.cache, self.prefix, self.seen = [], None, None, None
                 free_memory()
 
+    def _make_room(self, error: BaseException) -> None:
+        """Halve what did not fit: the tokens of a prefill, as far as that helps, else the rows in flight."""
+        if self.entering and self.engine.token_budget > LEAST_TOKENS:
+            self.engine.token_budget //= 2
+        elif self.slots > 1:
+            self.engine.flight_rows = self.slots // 2
+        else:
+            raise UserError(
+                f"out of memory with one reply at a time ({one_line(error)[:120]}); "
+                f"try --dtype bfloat16, a lower --max-new-tokens, or a device with more memory"
+            ) from error
+
     def _until_memory_runs_out(self) -> Iterator[tuple[int, Reply]]:
         request = self.waiting[0].request
-        self.slots = min(len(self.waiting), self.engine.flight_rows)
+        width = max(len(row.own) for row in self.waiting) + GROWTH
+        fitting = self.engine.slot_tokens // (width + TYPICAL_REPLY)
+        self.slots = max(1, min(len(self.waiting), self.engine.flight_rows, fitting))
+        self.entering = False
         if self.group.length:
             self.prefix = run_prefix(self.model, request.tokens[: self.group.length], self.alpha)
-        width = max(len(row.own) for row in self.waiting) + GROWTH
         layers = self.model.config.get_text_config().num_hidden_layers
         self.cache = RowCache(layers, self.slots, width)
         if self.penalised:
@@ -171,6 +183,7 @@ class Flight:
         start = len(self.active)
         self.active += rows  # from here on they are in flight: running out of memory starts them again
         order: list[int] = []
+        self.entering = True
         for batch in batches(lengths, range(len(rows)), self.engine.token_budget, None):
             order += batch
             lot = [rows[place] for place in batch]
@@ -186,6 +199,7 @@ class Flight:
             slot = start + len(order) - len(batch)
             self._mark_prompts(lot, slot)
             first_of += self._next_tokens(hidden, lot, slot)
+        self.entering = False
         self.active[start:] = [rows[place] for place in order]  # the order of their slots
         yield from self._take(start, first_of)
 
@@ -215,7 +229,7 @@ class Flight:
     @torch.inference_mode()
     def _next_tokens(self, hidden: torch.Tensor, rows: Sequence[Row], slot: int) -> list[int]:
         """The next token of rows in slots `slot`, `slot + 1` ...; hidden [B, h]."""
-        logits = head_logits(self.model, hidden)
+        logits = scaled(self.model, self.model.get_output_embeddings()(hidden)).float()
         if self.seen is not None:
             penalties = torch.tensor([row.request.repetition_penalty for row in rows], device=logits.device)
             logits = sampling.penalise(logits, self.seen[slot : slot + len(rows)].to(logits.device), penalties)
@@ -246,8 +260,9 @@ class Flight:
     @torch.inference_mode()
     def _drop(self, slot: int) -> None:
         assert self.cache is not None
-        for source, target in self.cache.drop(slot):
-            self.active[target] = self.active[source]
-            if self.seen is not None:
-                self.seen[target] = self.seen[source]
+        last = len(self.active) - 1
+        self.cache.drop(slot)
+        self.active[slot] = self.active[last]
         self.active.pop()
+        if self.seen is not None:
+            self.seen[slot] = self.seen[last]

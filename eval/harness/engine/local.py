@@ -24,10 +24,9 @@ from .prompts import Encoder
 # Padded tokens a forward: large enough for full matmul speed, small enough for 1 GB of activations.
 CPU_TOKENS = 1024
 MAX_GPU_TOKENS = 65536
-# Rows in flight while generating. On a GPU memory decides, counting this many tokens a row behind the shared prefix.
+# Rows in flight while generating, at most: more gain no speed. Memory may allow fewer.
 CPU_ROWS = 64
 MAX_GPU_ROWS = 1024
-TYPICAL_ROW = 384
 
 
 def resolve_checkpoint(given: str) -> Path:
@@ -193,20 +192,35 @@ class LocalEngine:
 
     @cached_property
     def flight_rows(self) -> int:
-        """Rows in flight while generating: `rows`, else what half of the free memory holds at TYPICAL_ROW tokens a row.
-        Halved whenever memory runs out."""
-        import torch
-
+        """The most rows in flight while generating (`slot_tokens` may allow fewer). Halved when memory runs out."""
         if self.rows is not None:
             return self.rows
+        return MAX_GPU_ROWS if self.model.get_input_embeddings().weight.is_cuda else CPU_ROWS
+
+    @cached_property
+    def slot_tokens(self) -> int:
+        """How many tokens of keys and values half of the free memory holds, behind the shared prefix."""
+        import torch
+
         device = next(self.model.parameters()).device
-        if device.type != "cuda":
-            return CPU_ROWS
+        if device.type == "cuda":
+            free = torch.cuda.mem_get_info(device)[0]
+        else:
+            free = _host_memory()
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_row = TYPICAL_ROW * 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
-        return max(1, min(MAX_GPU_ROWS, int(0.5 * torch.cuda.mem_get_info(device)[0] / per_row)))
+        return int(0.5 * free / (2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize))
+
+
+def _host_memory() -> int:
+    """Bytes of the host's memory that are free: by psutil, which comes with accelerate, else as Linux counts them."""
+    try:
+        import psutil
+
+        return psutil.virtual_memory().available
+    except ImportError:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _too_large(checkpoint: Path) -> bool:

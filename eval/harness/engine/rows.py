@@ -12,7 +12,6 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 GROWTH = 64  # tokens by which the slots grow
-BLOCK = 8  # neighbouring slots that attention on a CPU reads together, up to the longest of them
 
 
 class _Layer(CacheLayerMixin):
@@ -112,19 +111,11 @@ class RowCache(Cache):
         return self._index[device]
 
     @torch.inference_mode()
-    def drop(self, slot: int) -> list[tuple[int, int]]:
-        """Remove a row; returns the moves (from slot, to slot) that close the gap, for whoever keeps things by slot.
-
-        The last row of each block moves up into the one before: few copies, and rows that entered by length stay so.
-        """
+    def drop(self, slot: int) -> None:
+        """Remove a row; the last active row takes its slot."""
         last = len(self.lengths) - 1
-        moves = []
-        while slot < last:
-            source = min((slot // BLOCK + (slot % BLOCK == BLOCK - 1)) * BLOCK + BLOCK - 1, last)
+        if slot != last:
             for layer in self.layers:
-                layer.move(source, slot, self.lengths[source])  # type: ignore[union-attr]
-            self.lengths[slot] = self.lengths[source]
-            moves.append((source, slot))
-            slot = source
+                layer.move(last, slot, self.lengths[last])  # type: ignore[union-attr]
+            self.lengths[slot] = self.lengths[last]
         self.lengths.pop()
-        return moves
