@@ -203,10 +203,7 @@ class LocalEngine:
         import torch
 
         device = next(self.model.parameters()).device
-        if device.type == "cuda":
-            free = torch.cuda.mem_get_info(device)[0]
-        else:
-            free = _host_memory()
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _host_memory()
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
