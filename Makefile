@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint bench bench-generate bench-vllm-env setup clean
 
 setup: $(READY)
 
@@ -39,5 +39,12 @@ $(VENV)/.bench-ready: $(READY)
 bench: $(VENV)/.bench-ready
 	@$(BIN)/python bench/bench_choose.py
 
+bench-generate: $(VENV)/.bench-ready
+	@$(BIN)/python bench/bench_generate.py
+
+# vLLM for the CPU wants an environment of its own (.venv-vllm); bench-generate measures it where there is one.
+bench-vllm-env:
+	@PYTHON=$(PYTHON) sh bench/setup_vllm.sh
+
 clean:
-	rm -rf $(VENV) results demo/out bench/out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-vllm results demo/out bench/out .pytest_cache .mypy_cache .ruff_cache

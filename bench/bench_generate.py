@@ -54,6 +54,10 @@ def main() -> int:
     args = parser.parse_args()
     if (args.eval_data_path is None) != (args.tokenizer is None):
         parser.error("-d and --tokenizer go together")
+    if args.threads is not None:
+        import torch
+
+        torch.set_num_threads(args.threads)  # the matmul rate is measured here
     shape = SHAPES[args.shape]
     work = jobs(args.requests, shape.vocab, args.eval_data_path, args.tokenizer, args.reply, args.seed)
     _describe(shape, work, args)
@@ -91,6 +95,8 @@ def _describe(shape: Shape, work: list[Job], args: argparse.Namespace) -> None:
     replies = [job.reply for job in work]
     lengths = [len(job.tokens) for job in work]
     print(f"{processor()}, {os.cpu_count()} cores, {load()}; {versions()}")
+    if args.threads is not None:
+        print(f"{args.threads} thread(s)")
     print(
         f"{shape.name}: hidden {shape.hidden}, {shape.layers} layers, heads of {shape.kv_channels}, vocabulary "
         f"{shape.vocab}, fp32: {body / 1e6:.0f} M parameters in the layers, {head / 1e6:.0f} M in each embedding"
