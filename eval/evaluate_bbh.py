@@ -185,7 +185,7 @@ def main() -> int:
     folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds="cot-prompts")
 
     items = []
-    there = [task for task in TASKS if not run.demo or (folder / "bbh" / f"{task}.json").exists()]
+    there = [task for task in TASKS if not run.own_samples or (folder / "bbh" / f"{task}.json").exists()]
     for task in choose_subjects(there, args.subjects):
         shots = examples(read_text(folder / "cot-prompts" / f"{task}.txt"), cot)
         for number, row in enumerate(read_task(folder / "bbh" / f"{task}.json")):

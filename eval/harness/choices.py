@@ -39,7 +39,7 @@ def shots(path: Path, columns: Sequence[str], count: int, header: bool, answer: 
 
 def present(run: Run, folder: Path, suffix: str, subjects: Iterable[str]) -> list[str]:
     """The subjects to expect: all of the benchmark; for the demo, whose samples are few, those that it has."""
-    return [name for name in subjects if not run.demo or (folder / f"{name}{suffix}").exists()]
+    return [name for name in subjects if not run.own_samples or (folder / f"{name}{suffix}").exists()]
 
 
 Reader = Callable[[Mapping[str, str], str], str | None]

@@ -39,7 +39,8 @@ class Run:
             raise UserError("no checkpoint: give -c a hub id, a folder or `demo`, or --rescore a file of replies")
         self.args, self.benchmark, self.output_name = args, benchmark, benchmark
         self.demo = args.checkpoint_path == "demo"
-        self.official_n = None if self.demo else official_n
+        self.own_samples = self.demo and not args.eval_data_path  # the demo's, fewer than the benchmark has
+        self.official_n = None if self.own_samples else official_n
         self.replies = Replies(args.rescore) if args.rescore else None
         self._engine: Any = None
         self.checkpoint: Path | None = None
@@ -78,9 +79,7 @@ class Run:
     @property
     def data_path(self) -> str | None:
         """`-d`; for the demo its own samples where no `-d` is given."""
-        if self.args.eval_data_path or not self.demo:
-            return self.args.eval_data_path
-        return str(DEMO / "data" / self.benchmark)
+        return str(DEMO / "data" / self.benchmark) if self.own_samples else self.args.eval_data_path
 
     # -- the output folder ---------------------------------------------------------------------------------------------
 
