@@ -246,8 +246,8 @@ class Run:
     def reported(self, score: Score, shots: int | None, split: str = "") -> Any:
         if not score.compared:
             return None
-        path = DEMO / "reported_numbers.csv" if self.demo else REPORTED_CSV
-        if self.demo and not path.exists():
+        path = DEMO / "reported_numbers.csv" if self.demo and not self.args.reported_as else REPORTED_CSV
+        if not path.exists():  # the demo has no card yet
             return None
         name = (
             self.name
