@@ -26,8 +26,6 @@ class Score(NamedTuple):
     ci95: Interval | None
     metric: str = "acc"
     benchmark: str | None = None  # where it differs from the script's own name in the reported figures
-    split: str | None = None
-    shots: int | None = None
     compared: bool = True  # False: never laid beside a reported figure (robust readings, extra metrics)
 
 

@@ -9,6 +9,7 @@ import transformers
 
 from harness.engine import ChoiceRequest, choose
 from harness.engine.local import LocalEngine
+from harness.errors import UserError
 from qwen_model import QWenConfig, QWenLMHeadModel
 
 VOCAB = 128
@@ -241,7 +242,7 @@ def test_what_never_fits_is_an_error_after_the_smallest_batch(monkeypatch: pytes
     model, asked = qwen(), requests(6)
     tried = fail_at(monkeypatch, lambda sizes: True)
     engine = LocalEngine.of(model)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(UserError, match="out of memory with one prompt at a time"):
         list(engine.choose(asked))
     assert len(tried) < 20, "it gives up soon"
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import UserError, one_line
 from . import ChoiceRequest, attention
 from .attention import NAME, Pair
 from .forward import (
@@ -55,8 +56,13 @@ def choose(engine: Any, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int
                     waiting = [index for index in waiting if index not in done]
                     yield from zip(batch, results, strict=True)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or engine.token_budget <= 64:
+                if not out_of_memory(error):
                     raise
+                if engine.token_budget <= 64:
+                    raise UserError(
+                        f"out of memory with one prompt at a time ({one_line(error)[:120]}); "
+                        f"try --dtype bfloat16, a lower --max-seq-len, or a device with more memory"
+                    ) from error
                 engine.token_budget //= 2
                 prefix = None  # its memory is needed for the retry's own start
             else:
