@@ -12,6 +12,7 @@ from transformers.models.auto.tokenization_auto import (
 )
 
 from .configuration import QWenConfig
+from .long_context import LongContext
 from .modeling import QWenLMHeadModel, QWenModel
 from .tokenization import QWenTokenizer
 
@@ -24,4 +25,4 @@ REGISTERED_TOKENIZER_CLASSES["QWenTokenizer"] = QWenTokenizer
 # Where tokenizer_config.json has remote code and names no class: the class that the configuration names, and no prompt.
 MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.add("qwen")
 
-__all__ = ["QWenConfig", "QWenLMHeadModel", "QWenModel", "QWenTokenizer"]
+__all__ = ["LongContext", "QWenConfig", "QWenLMHeadModel", "QWenModel", "QWenTokenizer"]

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import torch
 from transformers import PreTrainedConfig
 
+from .long_context import resolve
+
 # v1.0 name -> name since v1.1 (2023-09-25). Weights are the same under both.
 V1_0_NAMES = {
     "n_embd": "hidden_size",
@@ -37,6 +39,7 @@ class QWenConfig(PreTrainedConfig):
 
     `intermediate_size` is the sum of the two gated branches: each is `intermediate_size // 2` wide.
     `seq_length` is the training length S in tokens, which drives dynamic NTK and LogN; it has no default.
+    `window_attn`, a key of ours and not of the published files, turns window attention on (`long_context.resolve`).
     `max_position_embeddings`, `rope_theta`, `scale_attn_weights`, `use_flash_attn` and `onnx_safe` are kept and unused,
     as in the published code.
 
@@ -110,6 +113,10 @@ class QWenConfig(PreTrainedConfig):
         asked = [name for name in ("bf16", "fp16", "fp32") if getattr(self, name)]
         if len(asked) > 1:
             raise ValueError(f"config.json: only one of bf16, fp16 and fp32 may be true, not {' and '.join(asked)}")
+        try:
+            resolve(self, use_dynamic_ntk=False, use_logn_attn=False)
+        except ValueError as error:
+            raise ValueError(f"config.json: window_attn: {error}") from None
         if getattr(self, "pos_emb", "rotary") != "rotary":
             raise ValueError(f"config.json: pos_emb must be 'rotary', not {self.pos_emb!r}")
         if getattr(self, "apply_residual_connection_post_layernorm", False):

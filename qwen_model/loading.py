@@ -22,6 +22,7 @@ from transformers.utils import is_accelerate_available
 from transformers.utils import logging as transformers_logging
 
 from .configuration import QWenConfig
+from .long_context import given_switches
 from .modeling import QWenLMHeadModel
 from .tokenization import VOCAB_FILES, QWenTokenizer
 
@@ -217,6 +218,9 @@ def load_model(
     device: str | torch.device | None = None,
     attn_implementation: str | None = None,
     device_map: Any = None,
+    use_dynamic_ntk: bool | None = None,
+    use_logn_attn: bool | None = None,
+    window_attn: Any = None,
 ) -> Any:
     """A causal LM (a PreTrainedModel with `generate`) in evaluation mode.
 
@@ -227,9 +231,11 @@ def load_model(
         attn_implementation: "sdpa", "eager", "flash_attention_2", "flex_attention" or a registered name; default
             transformers' choice.
         device_map: accelerate's, such as "auto".
+        use_dynamic_ntk, use_logn_attn, window_attn: long-context switches of first-generation Qwen, see
+            `long_context.resolve`; None as the checkpoint has them.
 
     Raises:
-        CheckpointError: anything wrong with the checkpoint.
+        CheckpointError: anything wrong with the checkpoint, or switches that do not fit it.
         ValueError: an unknown dtype.
     """
     folder = checkpoint_folder(path)
@@ -237,6 +243,10 @@ def load_model(
     is_qwen = isinstance(config, QWenConfig)
     if is_qwen and (getattr(config, "quantization_config", None) or (folder / "quantize_config.json").is_file()):
         raise CheckpointError(f"{folder}: a quantised checkpoint; GPTQ is not supported yet")
+    try:
+        switches = given_switches(config, use_dynamic_ntk, use_logn_attn, window_attn)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
     if device_map is None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch_dtype = _dtype(dtype, config, device)
@@ -262,6 +272,8 @@ def load_model(
     except Exception as error:
         raise CheckpointError(f"{folder}: the model does not load: {error}") from error
     _check_loaded(folder, info)
+    if switches is not None:
+        model.long_context = switches
     if device_map is None:
         model = model.to(device)
     return model.eval()

@@ -6,7 +6,8 @@ Source: Qwen technical report (arXiv 2309.16609) section 2.3 and the behaviour o
 * results never depend on the rest of the batch: positions (and with them LogN) count real tokens, not padded columns;
 * the NTK factor, fixed at prefill, lives in the cache object (`cache.ntk_alpha`) and never on the module;
 * several tokens given together with a cache are causal among themselves;
-* LogN has no limit at 32767 tokens.
+* LogN has no limit at 32767 tokens;
+* window attention, which the report describes and that file never had, can be switched on (`long_context.py`).
 """
 
 from __future__ import annotations
@@ -18,36 +19,18 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin, LogitsProcessorList
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration import QWenConfig
 from .generation import StopWordsLogitsProcessor
-from .layers import QWenAttention, QWenBlock, QWenRMSNorm
-from .masking import capturing, last_mask, padding_mask, positions
-from .rope import PositionTables, cos_sin, inverse_frequencies, logn_factors, ntk_alpha
-
-
-class QWenPreTrainedModel(PreTrainedModel):
-    """What transformers needs to know: names, back-ends, what can be recorded."""
-
-    config_class = QWenConfig
-    config: QWenConfig
-    base_model_prefix = "transformer"
-    _input_embed_layer = "wte"
-    _no_split_modules = ["QWenBlock"]  # noqa: RUF012 - class attributes of the base class
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
-    # Tables that some converted checkpoints carry; ours are computed.
-    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"]  # noqa: RUF012
-    _can_record_outputs = {"hidden_states": QWenBlock, "attentions": QWenAttention}  # noqa: RUF012
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
+from .layers import QWenBlock, QWenRMSNorm
+from .long_context import OFF, LongContext
+from .masking import capturing, causal_masks, last_mask, padding_mask, positions
+from .pretrained import QWenPreTrainedModel
+from .rope import TableMaker
+from .window_cache import WindowCache
 
 
 class QWenModel(QWenPreTrainedModel):
@@ -67,24 +50,32 @@ class QWenModel(QWenPreTrainedModel):
         self.h = nn.ModuleList([QWenBlock(config, layer_idx) for layer_idx in range(config.num_hidden_layers)])
         self.ln_f = QWenRMSNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.gradient_checkpointing = False
-        self._inv_freq: dict[tuple[Any, ...], torch.Tensor] = {}
+        self._tables = TableMaker(config)
         self.post_init()
 
-    def ntk_alphas(self, lengths: list[int]) -> torch.Tensor:
-        """NTK factors of prompts of these true lengths: float64 [len(lengths)], or [1] where all are equal; CPU."""
-        if not self.config.use_dynamic_ntk:
-            return torch.ones(1, dtype=torch.float64)
-        alphas = [ntk_alpha(length, self.config.training_length()) for length in lengths]
-        return torch.tensor(alphas[:1] if len(set(alphas)) == 1 else alphas, dtype=torch.float64)
+    def _choose_switches(self, given: LongContext | None, cache: Cache | None, past: int) -> LongContext:
+        """This call's switches: those that the cache was made or filled with, else the given ones, else the model's."""
+        frozen: LongContext | None = getattr(cache, "long_context", None)
+        if frozen is None or not (past or isinstance(cache, WindowCache)):
+            # All are for inference: the published code switches them off while training.
+            return OFF if self.training else (given or self.long_context).check(self.config)
+        if given not in (None, frozen):
+            raise ValueError(f"the cache belongs to {frozen}, it cannot go on with {given}")
+        return frozen
 
     def _choose_alpha(
-        self, given: torch.Tensor | None, mask: torch.Tensor | None, cache: Cache | None, past: int, columns: int
+        self,
+        given: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        cache: Cache | None,
+        past: int,
+        columns: int,
+        switches: LongContext,
     ) -> torch.Tensor:
         """This call's NTK factors, [B] or [1]: given, else frozen in the cache, else from the true lengths."""
         if given is not None:
             return torch.as_tensor(given, dtype=torch.float64).reshape(-1)
-        # The published code switches NTK off while training.
-        if not self.config.use_dynamic_ntk or self.training:
+        if not switches.use_dynamic_ntk:
             return torch.ones(1, dtype=torch.float64)
         if past > 0:
             frozen = getattr(cache, "ntk_alpha", None)
@@ -93,29 +84,12 @@ class QWenModel(QWenPreTrainedModel):
             # A cache filled elsewhere: its keys were turned for the length that it holds.
             columns, mask = past, mask[:, :past] if mask is not None else None
         if mask is None or columns <= self.config.training_length():
-            return self.ntk_alphas([columns])
-        return self.ntk_alphas(mask.sum(dim=1).tolist())
+            return self.ntk_alphas([columns], switches)
+        return self.ntk_alphas(mask.sum(dim=1).tolist(), switches)
 
-    def _tables(
-        self, alpha: torch.Tensor, position_ids: torch.Tensor, beyond: bool, dtype: torch.dtype
-    ) -> PositionTables:
-        key = (position_ids.device, *alpha.tolist())
-        inv_freq = self._inv_freq.get(key)
-        if inv_freq is None:
-            table = inverse_frequencies(key[1:], self.config.rotary_dim, self.config.rotary_emb_base)
-            # Few entries: there are as many as distinct batches of factors, and a long run sees ever new ones.
-            if len(self._inv_freq) >= 64:
-                self._inv_freq.clear()
-            inv_freq = self._inv_freq[key] = table.to(position_ids.device)
-        cos, sin = cos_sin(position_ids, inv_freq)
-        logn = None
-        if beyond and self.config.use_logn_attn and not self.training:
-            logn = logn_factors(position_ids, self.config.training_length(), dtype)
-        return PositionTables(cos, sin, logn)
-
-    def _beyond(self, position_ids: torch.Tensor | None, columns: int) -> bool:
+    def _beyond(self, position_ids: torch.Tensor | None, columns: int, switches: LongContext) -> bool:
         """Whether a LogN factor may differ from 1: some position is at or past the training length."""
-        if not self.config.use_logn_attn:
+        if not switches.use_logn_attn:
             return False
         if position_ids is None:
             return columns > self.config.training_length()
@@ -134,6 +108,7 @@ class QWenModel(QWenPreTrainedModel):
         use_cache: bool | None = None,
         ntk_alpha: torch.Tensor | None = None,
         last_positions: torch.Tensor | None = None,
+        long_context: LongContext | None = None,
         token_type_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
@@ -145,38 +120,36 @@ class QWenModel(QWenPreTrainedModel):
         if use_cache and self.gradient_checkpointing and self.training:
             use_cache = False  # checkpointing runs a block twice, and would fill the cache twice
         if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+            past_key_values = self.new_cache(OFF if self.training else long_context)
         cache = past_key_values
         past = int(cache.get_seq_length()) if cache is not None else 0
         columns = past + embeds.shape[1]
 
         padding = padding_mask(attention_mask, columns)
-        alpha = self._choose_alpha(ntk_alpha, padding, cache, past, columns)
+        switches = self._choose_switches(long_context, cache, past)
+        alpha = self._choose_alpha(ntk_alpha, padding, cache, past, columns, switches)
         if len(alpha) not in (1, embeds.shape[0]):
             raise ValueError(f"ntk_alpha has {len(alpha)} rows, the batch has {embeds.shape[0]}")
         if cache is not None:
-            cache.ntk_alpha = alpha  # type: ignore[attr-defined]
-        beyond = self._beyond(position_ids, columns)
+            cache.ntk_alpha, cache.long_context = alpha, switches  # type: ignore[attr-defined]
+        if isinstance(cache, WindowCache):
+            cache.count_padding(padding)
+        beyond = self._beyond(position_ids, columns, switches)
         if position_ids is None:
             position_ids = positions(padding, past, columns, embeds.device)
-        tables = self._tables(alpha, position_ids.to(embeds.device), beyond, embeds.dtype)
+        tables = self._tables.tables(switches, alpha, position_ids.to(embeds.device), beyond, embeds.dtype)
 
-        # Without zeros there is nothing to mask: no mask tensor, and the fast kernel.
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=embeds,
-            attention_mask=padding if attention_mask is None or attention_mask.ndim == 2 else attention_mask,
-            past_key_values=cache,
-        )
-        final: dict[str, Any] = {"attention_mask": mask}
+        windows = switches.windows(len(self.h), columns)
+        two_dimensional = attention_mask is None or attention_mask.ndim == 2
+        masks = causal_masks(self.config, embeds, padding if two_dimensional else attention_mask, cache, past, windows)
+        options = [kwargs if window is None else {**kwargs, "sliding_window": window} for window in windows]
         if last_positions is not None:  # before any block runs: the mask's size is read from the cache
             last_positions = last_positions.to(embeds.device)
-            final["attention_mask"] = last_mask(self.config, embeds, padding, cache, past, last_positions)
-            final["last_positions"] = last_positions
+            masks[-1] = last_mask(self.config, embeds, padding, cache, past, last_positions, windows[-1])
+            options[-1] = {**options[-1], "last_positions": last_positions}
         hidden = self.drop(embeds)
-        for block in self.h[:-1]:
-            hidden = block(hidden, tables=tables, attention_mask=mask, past_key_values=cache, **kwargs)
-        hidden = self.h[-1](hidden, tables=tables, past_key_values=cache, **final, **kwargs)
+        for block, own, mask, more in zip(self.h, tables, masks, options, strict=True):
+            hidden = block(hidden, tables=own, attention_mask=mask, past_key_values=cache, **more)
         return BaseModelOutputWithPast(
             last_hidden_state=self.ln_f(hidden), past_key_values=cache if use_cache else None
         )
@@ -193,13 +166,6 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def ntk_alpha(self, length: int) -> float:
-        """The NTK factor that a prompt of `length` tokens gets (1.0 with dynamic NTK off).
-
-        Prompts may share a cached prefix where their factors are equal.
-        """
-        return float(self.transformer.ntk_alphas([length])[0])
-
     @can_return_tuple
     def forward(
         self,
@@ -213,6 +179,7 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         ntk_alpha: torch.Tensor | None = None,
         last_positions: torch.Tensor | None = None,
+        long_context: LongContext | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocab_size] in the model's dtype (quirk Q10: no upcast, of the loss neither).
@@ -225,7 +192,9 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
             past_key_values: any transformers cache; its `ntk_alpha` ([B] or [1]) is set at prefill, then kept.
             labels: int64 [B, T]; -100 is ignored. The loss is the mean cross-entropy, shifted by one.
             logits_to_keep: the last n positions only (0: all), or their indices.
-            ntk_alpha: [B] or [1], overrides the NTK factor. Default: from each row's true length at prefill.
+            ntk_alpha: [B] or [1], overrides the NTK factor. Default: from each row's true length at prefill. A layer
+                with a window gets at most the factor of the window.
+            long_context: the switches of this call (default: the model's). A filled cache keeps those of its prefill.
             last_positions: int64 [B], for right-padded rows: the column, among the T given, at which each row's output
                 is wanted. The last layer then computes only these queries, and logits are [B, 1, vocab_size].
 
@@ -242,6 +211,7 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             ntk_alpha=ntk_alpha,
             last_positions=last_positions,
+            long_context=long_context,
             **kwargs,
         )
         hidden = outputs.last_hidden_state
@@ -264,10 +234,28 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
         """As in transformers, with the NTK factors taken while the mask still has two dimensions."""
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore
         mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        switches = kwargs.get("long_context") or self.long_context
+        if mask is None or mask.ndim != 2:
+            return inputs
         empty = cache is None or int(cache.get_seq_length()) == 0
-        if empty and inputs.get("ntk_alpha") is None and mask is not None and mask.ndim == 2:
-            inputs["ntk_alpha"] = self.transformer.ntk_alphas(mask.sum(dim=1).tolist())
+        if empty and inputs.get("ntk_alpha") is None:
+            inputs["ntk_alpha"] = self.ntk_alphas(mask.sum(dim=1).tolist(), switches)
+        if switches.window_attn is not None:  # for a static cache a ready mask was made, the same for all layers
+            inputs["attention_mask"] = mask
         return inputs
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers; the dynamic cache that it would make is bounded where windows are on."""
+        given = model_kwargs.get("past_key_values")
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        made = model_kwargs.get("past_key_values")
+        switches = model_kwargs.get("long_context") or self.long_context
+        if given is None and type(made) is DynamicCache and switches.window_attn is not None:
+            model_kwargs["past_key_values"] = self.new_cache(switches, offloading=made.offloading)
+            if generation_config.is_assistant:  # its guesses may be taken back
+                model_kwargs["past_key_values"].activate_past_recording()
 
     def generate(self, *args: Any, stop_words_ids: list[list[int]] | None = None, **kwargs: Any) -> Any:
         """transformers' `generate`, plus `stop_words_ids`: the published stop-words processor (quirk Q13).
@@ -286,5 +274,5 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
         if kwargs.get("prefill_chunk_size", config.prefill_chunk_size) and inputs is not None:
             # Else the first chunk's length would set the factor.
             lengths = [inputs.shape[1]] if mask is None else mask.sum(dim=1).tolist()
-            kwargs.setdefault("ntk_alpha", self.transformer.ntk_alphas(lengths))
+            kwargs.setdefault("ntk_alpha", self.ntk_alphas(lengths, kwargs.get("long_context")))
         return super().generate(*args, **kwargs)  # type: ignore[misc]

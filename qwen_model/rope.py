@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+
+from .configuration import QWenConfig
+from .long_context import LongContext
 
 
 class PositionTables(NamedTuple):
@@ -90,3 +93,55 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     torch.add(second * cos, first * sin, out=out[..., half : 2 * half])
     out[..., 2 * half :] = rest
     return out
+
+
+class TableMaker:
+    """Makes the position tables of a call, for each layer its own where windows differ. Remembers frequencies."""
+
+    def __init__(self, config: QWenConfig) -> None:
+        self.config = config
+        self._inv_freq: dict[tuple[Any, ...], torch.Tensor] = {}
+
+    def tables(
+        self, switches: LongContext, alpha: torch.Tensor, positions: torch.Tensor, beyond: bool, dtype: torch.dtype
+    ) -> list[PositionTables]:
+        """One entry a layer; layers with the same factors share theirs.
+
+        alpha: float64 [B] or [1], the NTK factors of the rows' lengths. A layer with window w gets min(alpha,
+        alpha(w)), which is the factor of min(length, w). positions: int64 [B or 1, T]. beyond: whether a LogN factor
+        may differ from 1. dtype: of the LogN factors.
+        """
+        windows = switches.window_attn or (None,) * self.config.num_hidden_layers
+        made: dict[tuple[Any, ...], PositionTables] = {}
+        found: list[PositionTables] = []
+        for window in windows:
+            alphas = alpha
+            if window is not None and switches.ntk_per_layer and switches.use_dynamic_ntk:
+                alphas = alpha.clamp(max=ntk_alpha(window, self.config.training_length()))
+            visible = window if switches.logn_mode == "visible" else None
+            if not beyond or (visible is not None and visible <= self.config.training_length()):
+                visible = 0  # every factor is 1
+            key = (visible, *alphas.tolist())
+            if key not in made:
+                made[key] = self._make(alphas, positions, visible, dtype)
+            found.append(made[key])
+        return found
+
+    def _make(
+        self, alpha: torch.Tensor, positions: torch.Tensor, visible: int | None, dtype: torch.dtype
+    ) -> PositionTables:
+        """visible: the most tokens that a token sees, None for all before it; 0 for no LogN."""
+        key = (positions.device, *alpha.tolist())
+        inv_freq = self._inv_freq.get(key)
+        if inv_freq is None:
+            table = inverse_frequencies(key[1:], self.config.rotary_dim, self.config.rotary_emb_base)
+            # Few entries: there are as many as distinct batches of factors, and a long run sees ever new ones.
+            if len(self._inv_freq) >= 64:
+                self._inv_freq.clear()
+            inv_freq = self._inv_freq[key] = table.to(positions.device)
+        cos, sin = cos_sin(positions, inv_freq)
+        logn = None
+        if visible != 0:
+            seen = positions if visible is None else positions.clamp(max=visible - 1)
+            logn = logn_factors(seen, self.config.training_length(), dtype)
+        return PositionTables(cos, sin, logn)

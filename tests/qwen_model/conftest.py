@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from qwen_model import QWenConfig, QWenLMHeadModel, QWenTokenizer
+from qwen_model import LongContext, QWenConfig, QWenLMHeadModel, QWenTokenizer
 
 S = 32
 VOCAB = 96
@@ -16,6 +16,8 @@ VOCAB = 96
 Build = Callable[..., QWenLMHeadModel]
 
 
+#: all techniques, with a window a layer of the tiny model: below, at and beyond the training length
+ON = LongContext(True, True, (7, S, 70))
 PLAIN: dict[str, Any] = {"use_dynamic_ntk": False, "use_logn_attn": False}
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -38,6 +40,10 @@ def padded(rows: list[torch.Tensor], side: str) -> tuple[torch.Tensor, torch.Ten
         where = slice(width - len(row), width) if side == "left" else slice(0, len(row))
         out[i, where], mask[i, where] = row, 1
     return out, mask
+
+
+def rows_of(ids: Any, *lengths: int) -> list[torch.Tensor]:
+    return [ids(1, n, seed=n)[0] for n in lengths]
 
 
 @pytest.fixture(autouse=True, scope="session")
