@@ -2,11 +2,15 @@
 
 `prompt(query, tools)` writes the one user turn that a chat model answers with `Thought:`, `Action:`, `Action Input:`
 lines or a `Final Answer:`. Source of the template: QwenLM/Qwen, examples/react_prompt.md.
+
+Replies are read in two ways. protocol: `read_action`, `calls_a_tool`, as the published evaluation does with
+`str.find`, defects included (QwenLM/Qwen, eval/evaluate_plugin.py). robust: `read_action_robust`, `read_final_answer`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -54,3 +58,103 @@ def prompt(query: str, tools: Sequence[Tool]) -> str:
     return TEMPLATE.format(
         tools="\n\n".join(tool.text() for tool in tools), names=",".join(tool.name for tool in tools), query=query
     )
+
+
+class Action(NamedTuple):
+    """What a reply asks for: the tool's name and the text of its input, both stripped and as they stand there."""
+
+    name: str
+    input: str
+
+
+# --- protocol ---
+
+
+def calls_a_tool(reply: str) -> bool:
+    """protocol: `Action: ` at the beginning of a line that is not the reply's first."""
+    return "\nAction: " in reply
+
+
+def read_action(reply: str) -> Action:
+    """protocol: the text from the first `Action:` to the first `Action Input:`, and from there to the first
+    `Observation:`.
+
+    A marker that is missing counts as the place -1, as `str.find` has it: the text then begins some letters into the
+    reply, or ends before its last character. So a reply that calls nothing has an action too; ask `calls_a_tool` first.
+    """
+    text = reply + "\n"  # the character that a missing `Observation:` costs
+    return Action(_between(text, "Action:", "Action Input:"), _between(text, "Action Input:", "Observation:"))
+
+
+def _between(text: str, start: str, end: str) -> str:
+    return text[text.find(start) + len(start) : text.find(end)].strip()
+
+
+def canonical_json(text: str) -> str:
+    """The JSON5 value in `text` as JSON with sorted keys; "" where it is none."""
+    import json5
+
+    try:
+        return json.dumps(json5.loads(text), ensure_ascii=False, sort_keys=True)
+    except Exception:  # ValueError; RecursionError for a deep one; a number too long to print
+        return ""
+
+
+# --- robust ---
+
+
+def _label(words: str, before: str = "") -> re.Pattern[str]:
+    """A label at the beginning of a line, in any case, with either colon; Markdown's marks around it do no harm."""
+    return re.compile(rf"(?:^|\n{before})[ \t>#*_`-]*(?:{words})[ \t*_`]*[:：][ \t]*(?:\*\*)?", re.IGNORECASE)
+
+
+_ACTION = _label("action")
+_INPUT = _label("action[ _]?input", before=r"|(?<=\s)")  # also on the line of the action
+_NEXT = _label("observation|thought|final[ _]?answer|action(?:[ _]?input)?")
+_FINAL = _label("final[ _]?answer")
+_FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)(?:```|$)", re.DOTALL)
+_NO_TOOL = {"", "none", "null", "n/a", "no action", "无", "无需", "不需要"}
+
+
+def read_action_robust(reply: str) -> Action | None:
+    """robust: the first call in the reply; None where it calls no tool (`Action: None` is no call).
+
+    The input ends at the next label; code fences around it are taken away.
+    """
+    if not (start := _ACTION.search(reply)):
+        return None
+    behind = reply[start.end() :]
+    here, label = _NEXT.search(behind), _INPUT.search(behind)
+    if label and (here is None or label.start() <= here.start()):
+        name, rest = behind[: label.start()], behind[label.end() :]
+    else:  # no input before the next step
+        name, rest = behind[: here.start()] if here else behind, ""
+    name = name.strip().split("\n")[0].strip(" \t*_`\"'.。[]")
+    if name.lower() in _NO_TOOL:
+        return None
+    end = _NEXT.search("\n" + rest)
+    return Action(name, _unfenced(rest[: max(0, end.start() - 1)] if end else rest))
+
+
+def _unfenced(text: str) -> str:
+    text = text.strip()
+    inside = _FENCE.match(text)
+    return inside[1].strip() if inside else text
+
+
+def canonical_json_robust(text: str) -> str:
+    """robust: as `canonical_json`, for the first object or list in `text`, whatever stands around it."""
+    import json5
+
+    begin = re.search(r"[{\[]", text)
+    try:
+        value, problem, _ = json5.parse(text[begin.start() :] if begin else text, consume_trailing=False)
+        return "" if problem else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    except Exception:  # as above
+        return ""
+
+
+def read_final_answer(reply: str) -> str | None:
+    """robust: the text behind the first `Final Answer:`, None where the reply gives none."""
+    found = _FINAL.search(reply)
+    return reply[found.end() :].strip() if found else None

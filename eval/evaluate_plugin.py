@@ -1,0 +1,207 @@
+"""Tool use by a chat model: ReAct (Chinese plugin benchmark), and the Hugging Face agent benchmark in two modes.
+
+    python eval/evaluate_plugin.py -c Qwen/Qwen-7B-Chat -d data/plugin
+    python eval/evaluate_plugin.py -c Qwen/Qwen-7B-Chat -d data/hf_agent --hf-agent run
+    python eval/evaluate_plugin.py -c Qwen/Qwen-7B-Chat -d data/hf_agent --hf-agent chat
+
+ReAct: -d has one `*positive*.jsonl` and one `*negative*.jsonl` (published: exam_plugin_v20231206_react_positive.jsonl),
+rows `prompt` and `response`. A positive question needs a tool, a negative one none. One turn, greedy, the checkpoint's
+own repetition penalty. Three figures: does the reply name the reference's tool; Rouge-L (F1, 0 to 1) between the two
+inputs, over the tokens of the model; and how often a tool is called where none is needed (lower is better). With
+--rescore, -c says whose tokenizer; without it the tokens are words and characters, and the figure is not compared.
+
+--hf-agent: -d holds tasks.json and its prompt templates; see hf_agent/.
+
+Protocol: QwenLM/Qwen, eval/evaluate_plugin.py; its parser, defects included, is `harness.react.read_action`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.cli import parser
+from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.errors import UserError, one_line, run_script
+from harness.react import (
+    calls_a_tool,
+    canonical_json,
+    canonical_json_robust,
+    read_action,
+    read_action_robust,
+)
+from harness.run import Run
+from harness.stats import accuracy, mean
+
+SUBJECTS = ("positive", "negative")
+PUBLISHED = "exam_plugin_v20231206_react_{}.jsonl"
+
+# --- data ---
+
+
+def read_rows(given: str | None, subject: str) -> list[dict[str, Any]]:
+    """The rows of one of the two files; UserError for a missing file, or a row that cannot be scored."""
+    path = _file(given, subject)
+    rows = read_jsonl(path, needs=("prompt", "response") if subject == "positive" else ("prompt",))
+    for number, row in enumerate(rows):
+        if bad := [name for name in ("prompt", "response") if not isinstance(row.get(name, ""), str)]:
+            raise UserError(f"{path} row {number}: {bad[0]!r} is no text")
+    if subject == "positive" and rows and not any(read_action_robust(row["response"]) for row in rows):
+        raise UserError(f"{path}: no reference calls a tool (`Action:` in `response`); are the two files exchanged?")
+    return rows
+
+
+def _file(given: str | None, subject: str) -> Path:
+    if not given:
+        raise UserError("no -d given: the folder with the positive and negative files (eval/EVALUATION.md says whence)")
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        if folder.exists():
+            raise UserError(f"{given} is a file; -d wants the folder with the positive and negative files")
+        return locate(given, Hub(given, PUBLISHED.format(subject)), holds="", file_ok=True)
+    found = sorted(folder.glob(f"*{subject}*.jsonl"))
+    if len(found) != 1:
+        many = f"{len(found)} files" if found else "no file"
+        hint = "; leave one" if found else f" (--subjects {SUBJECTS[subject == 'positive']} does without)"
+        raise UserError(f"{folder} has {many} *{subject}*.jsonl{hint}")
+    return found[0]
+
+
+# --- score ---
+
+Pieces = Callable[[str], list[str]]
+
+
+def words_and_characters(text: str) -> list[str]:
+    """The fallback without a tokenizer: runs of letters, single digits, signs and ideographs."""
+    return re.findall(r"[^\W\d_\u3400-\u9fff]+|[^\s]", text)
+
+
+def model_pieces(tokenizer: Any) -> Pieces:
+    """The texts of a text's tokens; what parts a character becomes U+FFFD, as published."""
+
+    def pieces(text: str) -> list[str]:
+        tokens = tokenizer.convert_ids_to_tokens(tokenizer.encode(text, add_special_tokens=False))
+        return [token.decode("utf-8", errors="replace") if isinstance(token, bytes) else token for token in tokens]
+
+    return pieces
+
+
+class _Joined:
+    """Tokens of a text that was joined by spaces: one that holds white space becomes several, or nothing."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return text.split()
+
+
+def rouge_l(reply: str, reference: str, pieces: Pieces) -> float:
+    """Rouge-L F1 of two inputs, 0 to 1; 0 where one is empty (Lin 2004; rouge-score)."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    joined = [" ".join(pieces(text)) for text in (reference, reply)]
+    return RougeScorer(["rougeL"], tokenizer=_Joined()).score(*joined)["rougeL"].fmeasure
+
+
+def score_positive(reply: str, reference: str, pieces: Pieces) -> dict[str, Any]:
+    """Both readings of a reply that should call the reference's tool."""
+    said, wanted = read_action(reply), read_action(reference)
+    robust, wanted_robust = read_action_robust(reply), read_action_robust(reference)
+    given_input, wanted_input = (
+        canonical_json_robust(action.input) if action else "" for action in (robust, wanted_robust)
+    )
+    return {
+        "prediction": said.name if calls_a_tool(reply) else None,
+        "gold": wanted.name,
+        "correct": calls_a_tool(reply) and said.name.lower() == wanted.name.lower(),
+        "tool_input": rouge_l(canonical_json(said.input), canonical_json(wanted.input), pieces),
+        "prediction_robust": robust.name if robust else None,
+        "correct_robust": bool(robust and wanted_robust and robust.name.lower() == wanted_robust.name.lower()),
+        "tool_input_robust": rouge_l(given_input, wanted_input, pieces),
+    }
+
+
+def score_negative(reply: str) -> dict[str, Any]:
+    """Both readings of a reply that should call no tool; `correct` means that it does not."""
+    robust = read_action_robust(reply)
+    return {
+        "prediction": read_action(reply).name if calls_a_tool(reply) else None,
+        "gold": None,
+        "correct": not calls_a_tool(reply),
+        "prediction_robust": robust.name if robust else None,
+        "correct_robust": robust is None,
+    }
+
+
+# --- run ---
+
+
+def tokenizer_pieces(run: Run) -> tuple[Pieces, str]:
+    """The tokens of the model under test, with --rescore of the one that -c names; and why it is not these, if so."""
+    if run.checkpoint is None and not run.args.checkpoint_path:
+        return words_and_characters, "no -c"
+    from harness.engine.local import resolve_checkpoint
+    from qwen_model.loading import CheckpointError, load_tokenizer
+
+    try:
+        return model_pieces(load_tokenizer(run.checkpoint or resolve_checkpoint(run.args.checkpoint_path))), ""
+    except (CheckpointError, UserError) as error:
+        if run.checkpoint is not None:
+            raise
+        return words_and_characters, f"no tokenizer ({one_line(error)})"  # -c may just name the model
+
+
+def tables(run: Run, lacking: str) -> tuple[dict[str, Any], list[str]]:
+    """The three figures in both readings, and the notes. lacking: why Rouge-L is not over the model's tokens."""
+    by_subject = {name: [r for r in run.records if r["subject"] == name] for name in SUBJECTS}
+    positive, negative = by_subject["positive"], by_subject["negative"]
+    scores: dict[str, Any] = {}
+    for kind in ("", "_robust"):
+        own = not kind  # the robust reading is never laid beside a reported figure
+        if positive:
+            marks = [record[f"correct{kind}"] for record in positive]
+            inputs = [record[f"tool_input{kind}"] for record in positive]
+            scores[f"tool_selection_acc{kind}"] = accuracy(marks, metric="tool_selection_acc", compared=own)
+            scores[f"tool_input_rouge_l{kind}"] = mean(
+                inputs, metric="tool_input_rouge_l", compared=own and not lacking, digits=2
+            )
+        if negative:
+            marks = [not record[f"correct{kind}"] for record in negative]
+            scores[f"false_positive_rate{kind}"] = accuracy(marks, metric="false_positive_rate", compared=own)
+    fields = ("correct", "tool_input")
+    differ = [r["id"] for r in run.records if any(r.get(f) != r.get(f"{f}_robust") for f in fields)]
+    notes = [run.list_disagreements(differ)]
+    if negative:
+        notes.append("false_positive_rate: lower is better (calls of a tool where none is needed)")
+    if positive and lacking:
+        notes.append(f"{lacking}: Rouge-L is over words and characters, not the model's tokens, and not compared")
+    return {name: score._replace(benchmark="plugin_react") for name, score in scores.items()}, notes
+
+
+def main() -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--hf-agent", choices=("run", "chat"), help="the Hugging Face agent benchmark in this mode")
+    args = flags.parse_args()
+    if args.rescore and args.chat is None:
+        args.chat = True  # a benchmark for chat models: given replies are a chat model's
+    if args.hf_agent:
+        from hf_agent.benchmark import evaluate
+
+        return evaluate(args)
+    run = Run(args, "plugin")
+    items = [
+        Item(f"{subject}/{number}", subject, row["prompt"], row.get("response"))
+        for subject in choose_subjects(SUBJECTS, args.subjects)
+        for number, row in enumerate(read_rows(run.data_path, subject))
+    ]
+    pieces, lacking = tokenizer_pieces(run)
+    run.start(items, {"num_fewshot": 0, "tokens": "words" if lacking else "model"}, {})
+    run.subset = len(run.items) < len(items)  # each subject has figures of its own, which --subjects leaves whole
+    for item, reply in run.generate():
+        scored = score_positive(reply, item.gold, pieces) if item.subject == "positive" else score_negative(reply)
+        run.save(item, response=reply, **scored)
+    scores, notes = tables(run, lacking)
+    return run.report(scores, notes=notes, shots=0)
+
+
+if __name__ == "__main__":
+    run_script(main)
