@@ -14,7 +14,6 @@ Not published, ours: which four examples the 4-shot chat figure had; we take the
 """
 
 import ast
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from harness.cli import parser
 from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
 from harness.errors import UserError, run_script
+from harness.numbers import close, last_number
 from harness.run import Run
 from harness.stats import accuracy
 
@@ -110,28 +110,9 @@ def read_chat(reply: str) -> str | None:
     return found[-1].replace(",", "").replace("+", "") if found else None
 
 
-# As above, but a minus between two numbers is an operator ("10-3 is 7, 10-7" ends in 7), a dollar may stand behind the
-# sign, a full stop that ends the sentence is no decimal point, and leading zeros do no harm.
-ANY_NUMBER = re.compile(
-    r"(?:(?<![\w)\]%.])(?P<sign>[+\-−])\$?)?(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
-)
-
-
 def read_robust(reply: str) -> float | None:
-    """robust: the last number with sign, commas and decimals; None without one."""
-    found = list(ANY_NUMBER.finditer(reply))
-    if not found:
-        return None
-    value = float(found[-1]["number"].replace(",", ""))
-    return -value if found[-1]["sign"] in ("-", "−") else value
-
-
-def close(left: Any, right: Any) -> bool:
-    """Equal within 1e-4; False where one is missing or too large for a float."""
-    try:
-        return left is not None and right is not None and math.isclose(left, right, rel_tol=0, abs_tol=1e-4)
-    except (OverflowError, TypeError):
-        return False
+    """robust: the last number with sign, commas and decimals, as a reader would see it; None without one."""
+    return last_number(reply)
 
 
 def score(reply: str, answer: str, chat: bool) -> dict[str, Any]:

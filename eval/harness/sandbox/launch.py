@@ -5,8 +5,10 @@ import os
 import shutil
 import site
 import sys
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
@@ -16,6 +18,36 @@ INSIDE = "/sandbox"
 
 # PYTHONHASHSEED: the order of a set of strings must not change a score from one run to the next.
 ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+HOME = "/tmp"  # inside: the zygote's scratch, under which every guest has a room of its own
+FILES = f"{INSIDE}/files"
+FONTS = ("/usr/share/fonts", "/usr/local/share/fonts")
+
+
+class Kernels(NamedTuple):
+    """What a sandbox of Jupyter kernels has beyond one of candidates: every installed package, fonts, input files.
+
+    warm: modules that the zygote imports, so that a kernel starts with them; files: all that any kernel may be given.
+    """
+
+    warm: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def file(self, path: Path) -> str:
+        """Where a file of `files` lies inside."""
+        return f"{FILES}/{self.files.index(path)}"
+
+
+def environment(kernels: Kernels | None, home: str) -> dict[str, str]:
+    """The zygote's variables. home: what it may write before the first guest (matplotlib wants a place)."""
+    if kernels is None:
+        return ENVIRONMENT
+    return {**ENVIRONMENT, "HOME": home, "MPLCONFIGDIR": f"{home}/matplotlib", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+
+def installed() -> list[Path]:
+    """The folders that third-party packages are installed in."""
+    return sorted({Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")})
 
 
 def interpreter() -> str:
@@ -66,7 +98,7 @@ def command(descriptor: int, plan: str) -> list[str]:
     return [interpreter(), "-s", "-S", "-B", "-m", "guest", str(descriptor), plan]
 
 
-def bubblewrap(inner: list[str]) -> list[str]:
+def bubblewrap(inner: list[str], kernels: Kernels | None = None) -> list[str]:
     """bubblewrap's command line: new namespaces of every kind, a root with nothing but Python in it, all read-only.
 
     The zygote keeps CAP_SYS_ADMIN *inside its own user namespace*: it gives each candidate namespaces of its own. The
@@ -94,9 +126,10 @@ def bubblewrap(inner: list[str]) -> list[str]:
     ]
     return [
         "bwrap", *spaces, *identity, *_library_mounts(), *_python_mounts(),
-        "--proc", "/proc", "--dir", "/tmp", "--dir", "/dev", *_devices(),
+        "--proc", "/proc", "--tmpfs" if kernels else "--dir", HOME, "--dir", "/dev", *_devices(),
         "--ro-bind", str(HERE / "guest"), f"{INSIDE}/guest",
-        *_package_links(), "--chdir", INSIDE, "--remount-ro", "/", *inner,
+        *(_kernel_mounts(kernels) if kernels else _package_links()),
+        "--chdir", INSIDE, "--remount-ro", "/", *inner,
     ]  # fmt: skip
 
 
@@ -128,6 +161,12 @@ def _python_mounts() -> list[str]:
 
 def _package_links() -> list[str]:
     return [word for name, path in packages().items() for word in ("--symlink", str(path), f"{INSIDE}/packages/{name}")]
+
+
+def _kernel_mounts(kernels: Kernels) -> list[str]:
+    """Packages and fonts as on the host, and each input file under a number."""
+    words = [*_bind([*installed(), *map(Path, FONTS)]), "--dir", FILES]
+    return words + [word for path in kernels.files for word in ("--ro-bind", str(path.resolve()), kernels.file(path))]
 
 
 def _cover(folders: Iterable[Path]) -> list[str]:

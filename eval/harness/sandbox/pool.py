@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from ..errors import UserError
 from . import launch, selftest
 from .guest.guards import Plan
-from .guest.warden import HEADER, TESTER_CPU
+from .guest.warden import CHECK, HEADER, TESTER_CPU
 from .verdict import TIMED_OUT, Check, SandboxBroken, Verdict, judge
 
 LEVELS = ("bubblewrap", "landlock")
@@ -43,16 +43,18 @@ class Sandbox:
         workers: int | None = None,
         allow_unsandboxed: bool = False,
         without: Sequence[str] = (),
+        kernels: launch.Kernels | None = None,
         **sizes: int,
     ) -> None:
         """level: one level only (default: QWEN_EVAL_SANDBOX, else the best there is); workers: checks at a time.
 
-        without: guards to leave out, for tests (the self-test is then skipped); sizes: fields of Plan, in bytes.
+        without: guards to leave out, for tests (the self-test is then skipped); kernels: what Jupyter kernels need
+        (see harness/kernel.py), at the bubblewrap level only; sizes: fields of Plan, in bytes.
         Raises UserError when no level is available, unless `allow_unsandboxed`.
         """
         self.workers = workers or os.cpu_count() or 1
         self._lock = threading.Lock()
-        self._without, self._sizes = list(without), sizes
+        self._without, self._sizes, self.kernels = list(without), sizes, kernels
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = ""  # on the host, for the level that has no mount namespace
         asked = level or os.environ.get(FORCE) or None
@@ -61,6 +63,9 @@ class Sandbox:
         self.guards: list[str] = []
         reasons = []
         for name in [asked] if asked else LEVELS:
+            if kernels is not None and name == "landlock":
+                reasons.append("landlock: not enough for a Jupyter kernel")
+                continue
             try:
                 self._open(name)
                 return
@@ -99,10 +104,21 @@ class Sandbox:
             level=self.level,
             readable=["/"] if inside else [*launch.readable(), f"{self._folder}/packages"],
             folder="" if inside else self._folder,
-            packages=f"{launch.INSIDE}/packages" if inside else f"{self._folder}/packages",
+            packages=self._packages(inside),
+            warm=list(self.kernels.warm) if self.kernels else [],
+            files=launch.FILES if self.kernels and inside else "",
             without=self._without,
             **self._sizes,
         )
+
+    def _packages(self, inside: bool) -> str:
+        if self.kernels:
+            return os.pathsep.join(map(str, launch.installed()))
+        return f"{launch.INSIDE}/packages" if inside else f"{self._folder}/packages"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that a guest finds, beside PATH at the bubblewrap level."""
+        return launch.environment(self.kernels, launch.HOME if self._inside_bubblewrap else self._folder)
 
     @property
     def _inside_bubblewrap(self) -> bool:
@@ -115,31 +131,33 @@ class Sandbox:
         if self._inside_bubblewrap:
             if not launch.bubblewrap_installed():
                 raise SandboxBroken("bwrap is not installed")
-            command = launch.bubblewrap(command)
+            command = launch.bubblewrap(command, self.kernels)
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  (read until the end)
-        variables = {**launch.ENVIRONMENT, "PATH": os.environ.get("PATH", os.defpath)}
+        variables = self.environment()
+        if self._inside_bubblewrap:  # to find bwrap
+            variables = {**variables, "PATH": os.environ.get("PATH", os.defpath)}
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,
-            env=variables if self._inside_bubblewrap else launch.ENVIRONMENT,
+            env=variables,
             cwd=launch.HERE,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
         theirs.close()
         self._control = ours
-        ours.settimeout(30)
+        ours.settimeout(180 if self.kernels else 30)
         try:
             ready = ours.recv(16)
         except OSError:
             ready = b""
         if ready != b"ready":
-            raise SandboxBroken(self._last_message() or "it did not start")
+            raise SandboxBroken(self.last_message() or "it did not start")
         ours.settimeout(None)
 
-    def _last_message(self) -> str:
+    def last_message(self) -> str:
         """What the zygote or a warden last wrote on standard error; nothing foreign can write there."""
         text = os.pread(self._messages.fileno(), 1 << 16, 0)  # not by seek: the writers share the position
         lines = text.decode(errors="replace").strip().splitlines()
@@ -178,16 +196,7 @@ class Sandbox:
         (_, program), (_, job), (verdict, _), (report, _) = pipes
         theirs = [pipes[0][0], pipes[1][0], pipes[2][1], pipes[3][1]]
         limits = (check.seconds, 10 + 5 * check.seconds)
-        try:
-            with self._lock:
-                socket.send_fds(self._control, [struct.pack(HEADER, *limits)], theirs)
-        except OSError as error:
-            for descriptor in (program, job, verdict, report):
-                os.close(descriptor)
-            raise SandboxBroken(f"the sandbox is gone ({error})") from error
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
+        self.ask(CHECK, limits, theirs, ours=(program, job, verdict, report))
         _write(program, check.program)
         tests = {"setup": check.setup, "names": check.names, "modules": check.modules, "test": check.test}
         _write(job, tests)
@@ -195,11 +204,24 @@ class Sandbox:
         try:
             said, reported = _read(verdict, until), _read(report, until)
             if not reported:
-                raise SandboxBroken(f"a check could not be run ({self._last_message()})")
+                raise SandboxBroken(f"a check could not be run ({self.last_message()})")
             return judge(said, reported)
         finally:
             os.close(verdict)
             os.close(report)
+
+    def ask(self, kind: bytes, limits: tuple[float, float], theirs: Sequence[int], ours: Sequence[int]) -> None:
+        """Have the zygote start something that gets `theirs`, which are closed here; without it `ours` are too."""
+        try:
+            with self._lock:
+                socket.send_fds(self._control, [struct.pack(HEADER, kind, *limits)], theirs)
+        except OSError as error:
+            for descriptor in ours:
+                os.close(descriptor)
+            raise SandboxBroken(f"the sandbox is gone ({error})") from error
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
 
     def check_many(
         self, checks: Iterable[Check], progress: Callable[[int, Verdict], None] | None = None

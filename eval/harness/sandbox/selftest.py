@@ -159,8 +159,6 @@ PROBES = (
 @contextmanager
 def surroundings(sandbox: "Sandbox") -> Iterator[dict[str, object]]:
     """Things of the harness that the probes go for: a file, sockets, a process. Yields the fields of a program."""
-    from .launch import ENVIRONMENT
-
     plan = sandbox.plan()
     with (
         tempfile.TemporaryDirectory(prefix="canary-") as folder,
@@ -186,7 +184,7 @@ def surroundings(sandbox: "Sandbox") -> Iterator[dict[str, object]]:
                 "pid": os.getpid(),
                 "memory": plan.memory,
                 "file_size": plan.file_size,
-                "variables": {*ENVIRONMENT, "PATH", "PWD", "LC_CTYPE"},
+                "variables": {*sandbox.environment(), "PATH", "PWD", "LC_CTYPE"},
             }
 
 

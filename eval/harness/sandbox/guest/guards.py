@@ -9,13 +9,14 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import landlock, seccomp
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MNT_DETACH = 2, 4, 8, 2
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 1, 2, 4, 8, 32, 4096, 2
 OWN_ROOM = "/tmp"  # where a guest's private tmpfs lies in its own mount namespace
 
 
@@ -31,7 +32,9 @@ class Plan:
     room_size: int = 64 << 20
     room_files: int = 1000
     open_files: int = 64
-    packages: str = ""
+    packages: str = ""  # folders, separated as in PATH
+    warm: list[str] = field(default_factory=list)  # modules that the zygote imports beyond the common ones
+    files: str = ""  # in a mount namespace: the folder of every guest's input files, which no guest sees whole
     without: list[str] = field(default_factory=list)
 
     def has(self, guard: str) -> bool:
@@ -81,6 +84,22 @@ def private_room(plan: Plan) -> None:
     os.chdir(OWN_ROOM)
 
 
+def place_files(plan: Plan, files: Mapping[str, str]) -> None:
+    """Put a guest's input files (name -> where it lies) into the room that is the working folder, and hide all others.
+
+    In a mount namespace they are read-only mounts; without one there are only links, with the user's rights.
+    """
+    for name, source in files.items():
+        if not plan.namespaces:
+            os.symlink(source, name)
+            continue
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL, 0o400))
+        for flags in (MS_BIND, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV):
+            _require(_C.mount(source.encode(), os.path.abspath(name).encode(), None, flags, None), f"mounting {name}")
+    if plan.namespaces and plan.files:
+        _require(_C.mount(b"tmpfs", plan.files.encode(), b"tmpfs", MS_RDONLY, b"size=4k"), "hiding other files")
+
+
 def set_limits(plan: Plan, cpu_seconds: int) -> None:
     """rlimits, soft and hard. The CPU limit is the last resort: the warden's clock comes first."""
     wanted = {"RLIMIT_CORE": 0}
@@ -122,9 +141,12 @@ def fence(plan: Plan) -> landlock.Fence | None:
         raise GuardFailed(f"Landlock: {error}") from error
 
 
-def shut_in(plan: Plan, room: str, cpu_seconds: int, around: landlock.Fence | None) -> None:
+def shut_in(
+    plan: Plan, room: str, cpu_seconds: int, around: landlock.Fence | None, files: Mapping[str, str] | None = None
+) -> None:
     """Put up every guard of the plan around the calling process. room: a folder that it may write, or "".
 
+    files: what lies in the room from the start, read-only: name -> where it is now.
     Raises GuardFailed, OSError or SeccompUnavailable; the caller must then end without running anything.
     """
     die_with_parent()
@@ -132,6 +154,8 @@ def shut_in(plan: Plan, room: str, cpu_seconds: int, around: landlock.Fence | No
         private_room(plan)
     elif room:
         os.chdir(room)
+    if files is not None:
+        place_files(plan, files)
     rights = landlock.ANY_FILE if plan.namespaces else landlock.PLAIN_FILES
     ruleset = around.ruleset(room, rights) if around is not None else None
     set_limits(plan, cpu_seconds)
@@ -143,4 +167,4 @@ def shut_in(plan: Plan, room: str, cpu_seconds: int, around: landlock.Fence | No
     if ruleset is not None:
         landlock.restrict(ruleset)
     if plan.has("seccomp"):
-        seccomp.install()
+        seccomp.install(notebook=plan.namespaces and bool(plan.files))

@@ -40,7 +40,8 @@ from .landlock import Fence
 _WARM = """__future__ array bisect cmath collections copy ctypes datetime decimal fractions functools hashlib heapq
 itertools json math numbers operator queue random re statistics string textwrap time typing unicodedata"""
 
-HEADER = ">dd"  # of a check on the control socket: its limits
+HEADER = ">cdd"  # on the control socket: what is asked for, its limits
+CHECK, KERNEL = b"c", b"k"
 MOST_DESCRIPTORS = 1 << 16  # not the limit of open files: that was just lowered below what is open
 TICK = 0.02  # seconds between two looks at the candidate's clock
 TESTER_CPU = 60  # seconds; the tests themselves are the benchmark's, this only bounds an absurd value they are given
@@ -71,16 +72,19 @@ def serve(control: socket.socket, plan: Plan, around: Fence | None) -> None:
             if plan.folder:
                 shutil.rmtree(plan.folder, ignore_errors=True)
             os._exit(0)
-        limits = Limits(*struct.unpack(HEADER, data))
+        kind, *numbers = struct.unpack(HEADER, data)
         if os.fork() == 0:
-            pipes = Pipes(*descriptors)
             control.close()
-            _become(partial(_warden, pipes, limits, plan, around))
+            if kind == KERNEL:
+                from . import keeper
+
+                become(partial(keeper.keep, keeper.Pipes(*descriptors), plan, around))
+            become(partial(_warden, Pipes(*descriptors), Limits(*numbers), plan, around))
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _become(body: Callable[[], Any]) -> NoReturn:
+def become(body: Callable[[], Any]) -> NoReturn:
     """Run `body` as the whole of a forked process."""
     try:
         body()
@@ -96,25 +100,25 @@ def _warden(pipes: Pipes, limits: Limits, plan: Plan, around: Fence | None) -> N
     os.setsid()
     die_with_parent()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    room = _make_room(plan)
+    room = make_room(plan)
     requests, replies, alive, shut = os.pipe(), os.pipe(), os.pipe(), os.pipe()
 
     def test() -> None:
-        aside = _aside(pipes.job, requests[1], replies[0], pipes.verdict, alive[1])
+        kept = aside(pipes.job, requests[1], replies[0], pipes.verdict, alive[1])
         shut_in(plan, "", TESTER_CPU, around)
-        *fds, _ = _leave(shut[1], aside)
+        *fds, _ = leave(shut[1], kept)
         tester.main(*fds)
 
     def run() -> None:
-        aside = _aside(pipes.program, requests[0], replies[1])
+        kept = aside(pipes.program, requests[0], replies[1])
         shut_in(plan, room, int(limits.own) + 2, around)
-        candidate.main(*_leave(shut[1], aside))
+        candidate.main(*leave(shut[1], kept))
 
     try:
-        trusted = _fork(test)  # before the namespace: the candidate is alone in its own
+        trusted = fork(test)  # before the namespace: the candidate is alone in its own
         if plan.namespaces:
             new_pid_namespace()
-        untrusted = _fork(run)
+        untrusted = fork(run)
         for descriptor in (*requests, *replies, alive[1], shut[1], *pipes[:3]):
             os.close(descriptor)
         if len(channel.read_all(shut[0])) != 2:
@@ -130,7 +134,7 @@ def _warden(pipes: Pipes, limits: Limits, plan: Plan, around: Fence | None) -> N
     channel.write_all(pipes.report, json.dumps({"why": overrun or ended, "seconds": round(seconds, 4)}).encode())
 
 
-def _make_room(plan: Plan) -> str:
+def make_room(plan: Plan) -> str:
     """The candidate's folder: its own tmpfs in a mount namespace, else a new folder on the host."""
     if plan.namespaces:
         return OWN_ROOM
@@ -139,29 +143,29 @@ def _make_room(plan: Plan) -> str:
     return room
 
 
-def _fork(body: Callable[[], None]) -> int:
+def fork(body: Callable[[], None]) -> int:
     child = os.fork()
     if child == 0:
-        _become(body)
+        become(body)
     return child
 
 
-def _aside(*kept: int) -> list[int]:
+def aside(*kept: int) -> list[int]:
     """Copies of the descriptors that a guest keeps, out of the way of 0 to 15; the first one leads nowhere."""
     null = os.open(os.devnull, os.O_RDWR)
     return [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 16) for descriptor in (null, *kept)]
 
 
-def _leave(done: int, aside: list[int]) -> list[int]:
+def leave(done: int, kept: list[int]) -> list[int]:
     """Let go of everything that is the harness's, and say that every guard is up: from here on foreign code runs.
 
     Only what was put aside stays, as 3, 4, ...; standard input, output and error lead nowhere.
     """
     os.write(done, b".")
-    null, *kept = aside
+    null, *wanted = kept
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    low = [os.dup2(descriptor, 3 + index) for index, descriptor in enumerate(kept)]
+    low = [os.dup2(descriptor, 3 + index) for index, descriptor in enumerate(wanted)]
     os.closerange(3 + len(low), MOST_DESCRIPTORS)
     return low
 
@@ -185,13 +189,13 @@ class Clock:
             cpu = time.clock_gettime((~self.untrusted << 3) | 2)  # the process's CPU clock, all threads
         except OSError:
             cpu = 0.0
-        queued, tests = _scheduled(self.untrusted), _scheduled(self.trusted)
+        queued, tests = scheduled(self.untrusted), scheduled(self.trusted)
         if queued is None or tests is None:
             return cpu
         return max(cpu, self.wall() - queued[1] - sum(tests))
 
 
-def _scheduled(process: int) -> tuple[float, float] | None:
+def scheduled(process: int) -> tuple[float, float] | None:
     """Seconds that a process ran, and that it was ready but waited for a processor."""
     try:
         with open(f"/proc/{process}/schedstat", "rb") as stream:
@@ -208,7 +212,7 @@ def _watch(clock: Clock, alive: int, limits: Limits, plan: Plan, room: str) -> s
         if not why:
             if plan.has("time") and (clock.own() > limits.own or clock.wall() > limits.wall):
                 why = "timed out"
-            elif not plan.namespaces and plan.has("file-size") and _overfull(room, plan):
+            elif not plan.namespaces and plan.has("file-size") and overfull(room, plan):
                 why = "wrote more files than it may"
             if why:
                 os.kill(clock.untrusted, signal.SIGKILL)
@@ -217,7 +221,7 @@ def _watch(clock: Clock, alive: int, limits: Limits, plan: Plan, room: str) -> s
     return why
 
 
-def _overfull(room: str, plan: Plan) -> bool:
+def overfull(room: str, plan: Plan) -> bool:
     """Whether a room on the host's disk holds more than it may; in a tmpfs the kernel sees to it."""
     files = size = 0
     with contextlib.suppress(OSError), os.scandir(room) as entries:
@@ -234,19 +238,22 @@ def _clear(untrusted: int, trusted: int) -> str:
         if process != gone:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
-    while orphans := _children():
+    while orphans := children():
         for process in orphans:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
-    if not gone:
-        return ""
+    return exit_of(status) if gone else ""
+
+
+def exit_of(status: int) -> str:
+    """How a process ended by itself, from its wait status."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return "timed out" if number == signal.SIGXCPU else f"crashed ({signal.Signals(number).name})"
     return f"exited with status {os.WEXITSTATUS(status)}"
 
 
-def _children() -> list[int]:
+def children() -> list[int]:
     """Processes below this one: those of a dead child are here too, because a warden is a subreaper."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as stream:
@@ -259,14 +266,13 @@ def main() -> None:
     """The zygote. Arguments: the descriptor of the control socket, the plan as JSON."""
     control = socket.socket(fileno=int(sys.argv[1]))
     plan = Plan(**json.loads(sys.argv[2]))
-    if plan.packages:
-        sys.path.append(plan.packages)
+    sys.path += plan.packages.split(os.pathsep) if plan.packages else []
     sys.argv = [""]
-    for name in _WARM.split():
+    for name in [*_WARM.split(), *plan.warm]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     prctl(PR_SET_DUMPABLE, 0)
-    if sys.path and sys.path[0] not in ("", plan.packages):
+    if sys.path and sys.path[0] not in ("", *plan.packages.split(os.pathsep)):
         del sys.path[0]  # the folder of this package: what a candidate imports comes from the standard library
     around = fence(plan)
     control.sendall(b"ready")
