@@ -3,9 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-ENGINES = ("local",)
+ENGINES = ("local", "openai")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -63,6 +63,21 @@ def length(text: str) -> int:
     return int(text)
 
 
+def _on_off(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
+
+
+def _window(text: str) -> Any:
+    from qwen_model.long_context import parse_window_attn
+
+    try:
+        return parse_window_attn(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _batch_size(text: str) -> int | None:
     return None if text == "auto" else positive(text)
 
@@ -87,7 +102,7 @@ def parser(
         allow_abbrev=False,
     )
     add = flags.add_argument
-    add("-c", "--checkpoint-path", metavar="CHECKPOINT", help="hub id, folder, or `demo`")
+    add("-c", "--checkpoint-path", metavar="CHECKPOINT", help="hub id, folder, `demo` or `demo-chat`")
     add("-d", "--eval-data-path", "--eval_data_path", metavar="DATA", help="official folder or archive, or a hub id")
     if shots is not None:
         chat = "" if chat_shots is None or chat_shots == shots else f"; {chat_shots} for chat"
@@ -114,7 +129,16 @@ def parser(
     add("--repetition-penalty", type=above_zero, metavar="X", help="default: the protocol's, or the checkpoint's")
     add("--temperature", type=fraction, metavar="X", help="sample replies (default: 0, greedy, as reported)")
     add("--top-p", type=share, metavar="X", help="with --temperature: the share of the mass to draw from")
-    add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local)")
+    add("--use-dynamic-ntk", type=_on_off, metavar="on|off", help="dynamic NTK (default: from the checkpoint)")
+    add("--use-logn-attn", type=_on_off, metavar="on|off", help="LogN attention (default: from the checkpoint)")
+    add(
+        "--window-attn",
+        type=_window,
+        metavar="SPEC",
+        help="window attention: off, on, a first window (2048), or one a layer (512,1024,full) (default: off)",
+    )
+    add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local; openai: --base-url)")
+    add("--base-url", metavar="URL", help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1")
     add("--dtype", choices=DTYPES, default="auto", help="default: from the checkpoint; float32 on a CPU")
     add("--device", help="cuda, cuda:1, cpu, mps ... (default: cuda if there is one)")
     add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/{benchmark}")
@@ -124,3 +148,8 @@ def parser(
     add("--reported-as", metavar="NAME", help="the model of the cards to compare with, such as Qwen-7B or Qwen-7B@v1.0")
     add("--debug", action="store_true", help="show tracebacks, and three prompts as they go in")
     return flags
+
+
+def long_context_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The long-context flags as keywords of `qwen_model.loading.load_model`; None where one is not given."""
+    return {name: getattr(args, name) for name in ("use_dynamic_ntk", "use_logn_attn", "window_attn")}

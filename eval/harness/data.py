@@ -37,6 +37,7 @@ class Item:
     gold: Any = None
     row: Any = field(default=None, compare=False)
     sample: int = 0  # which of several replies to the same question (pass@k)
+    begun: str = ""  # what of a chat model's turn is there already: its reply goes on from it
 
     @property
     def key(self) -> tuple[str, int]:

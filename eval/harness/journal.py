@@ -7,6 +7,8 @@ from the same prompt (`prompt_sha256`). A last line cut by a crash is dropped; a
 import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,12 @@ class Journal:
 
     def finished(self, item: Item) -> bool:
         record = self.records.get(item.key)
-        return record is not None and record["prompt_sha256"] == prompt_sha256(item.prompt)
+        return record is not None and record["prompt_sha256"] == prompt_sha256(item.prompt + item.begun)
 
     def append(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         """Write one finished item; the line is on its way to the disk when this returns."""
-        record = {"id": item.id, "subject": item.subject, "prompt_sha256": prompt_sha256(item.prompt), **fields}
+        prompt = prompt_sha256(item.prompt + item.begun)
+        record = {"id": item.id, "subject": item.subject, "prompt_sha256": prompt, **fields}
         if item.sample:
             record["sample"] = item.sample
         record["run"] = self.run
@@ -77,6 +80,23 @@ class Journal:
         self._file.write(line)
         self.records[item.key] = record
         return record
+
+    def amend(self, changes: Mapping[tuple[str, int], Mapping[str, Any]]) -> None:
+        """Add fields to finished lines, by item key: what was found out later. The file is replaced as a whole."""
+        if not changes:
+            return
+        for key, fields in changes.items():
+            self.records[key] = {**self.records[key], **fields}
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        file = open(partial, "w+b", buffering=0)  # noqa: SIM115 - as above
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for record in self.records.values():
+            file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        os.fsync(file.fileno())
+        os.replace(partial, self.path)
+        self._file.close()
+        self._file = file
+        self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
         self._file.close()

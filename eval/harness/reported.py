@@ -73,8 +73,12 @@ def find(
     shots: int | None,
     split: str = "",
     path: Path = REPORTED_CSV,
+    setting: str | None = None,
 ) -> Reported | None:
     """The published figure for this model, benchmark, metric, number of shots and split; the newest version first.
+
+    setting: how one float checkpoint was run, in the column `variant` (long-context switches). Not every version was
+    run in every way: without a version in the name all such figures are those of the newest that has any.
 
     A row that leaves its shots or split empty stands for any, but only where no row of the same model, benchmark and
     metric fills that field; a figure without a variant is the float model's, never a quantised one's.
@@ -84,6 +88,10 @@ def find(
         for row in _rows(path)
         if (row["model"].lower(), row["benchmark"], row["metric"]) == (name.model.lower(), benchmark, metric)
     ]
+    if setting is not None:
+        if name.variant or not same:
+            return None
+        name = ModelName(name.model, name.version or max(row["version"] for row in same), setting)
     wanted = {"shots": "" if shots is None else str(shots), "split": split}
     open_fields = {field for field in wanted if not any(row[field] for row in same)}
 

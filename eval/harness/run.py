@@ -10,7 +10,7 @@ return run.report(scores, tables, notes)   table.md, table.csv, results.json; th
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +18,27 @@ from . import manifest, tables
 from .baseline import Baseline
 from .data import Item, items_sha256, subset
 from .decoding import resolve as resolve_decoding
-from .errors import UserError
 from .journal import Journal
-from .reported import REPORTED_CSV, ModelName, find, parse_known_name, parse_model_name, version_of
-from .rescore import Replies, keep_generated
+from .reported import find
+from .rescore import keep_generated
 from .stats import Score
+from .target import DEMO, Target
 
-DEMO = manifest.ROOT / "demo"
 
-
-class Run:
-    """The state of one run. Public attributes: `chat`, `model` (its name), `items`, `records` (by item)."""
+class Run(Target):
+    """The state of one run. Public attributes: those of Target, `items`, `records` (by item)."""
 
     def __init__(
         self, args: argparse.Namespace, benchmark: str, official_n: int | None = None, choice: bool = False
     ) -> None:
         """benchmark: name in the reported figures; official_n: items of the whole benchmark (fewer is a subset);
         choice: the base protocol compares logits, so given replies are read as a chat model's."""
-        if not args.checkpoint_path and not args.rescore:
-            raise UserError("no checkpoint: give -c a hub id, a folder or `demo`, or --rescore a file of replies")
-        self.args, self.benchmark, self.output_name = args, benchmark, benchmark
-        self.demo = args.checkpoint_path == "demo"
+        super().__init__(args, choice)
+        self.benchmark = self.output_name = benchmark
         self.own_samples = self.demo and not args.eval_data_path  # the demo's, fewer than the benchmark has
         self.official_n = None if self.own_samples else official_n
-        self.replies = Replies(args.rescore) if args.rescore else None
-        self._engine: Any = None
-        self.checkpoint: Path | None = None
-        if self.replies is None:
-            from .engine.local import resolve_checkpoint
-
-            self.checkpoint = resolve_checkpoint(args.checkpoint_path)
-        own = (
-            ModelName("Qwen-demo")
-            if self.demo
-            else parse_model_name(args.checkpoint_path or args.reported_as or "rescored")
-        )
-        self.model = own.model + (f"-{own.variant}" if own.variant else "")
-        self.name = parse_known_name(args.reported_as) if args.reported_as else own  # whose figures stand beside
-        self.chat = self._is_chat(choice)
+        self.endings: dict[tuple[str, int], dict[str, Any]] = {}  # of each item's last reply
         self.started = time.time()
-
-    def _is_chat(self, choice: bool) -> bool:
-        if self.args.chat is not None:
-            return self.args.chat
-        if self.checkpoint is not None:
-            from qwen_model.loading import is_chat
-
-            return is_chat(self.checkpoint)
-        assert self.replies is not None
-        if self.args.checkpoint_path:
-            return any(word in self.model.lower() for word in ("chat", "instruct"))
-        return choice and not self.replies.have_logits
 
     def shots(self, base: int, chat: int) -> int:
         """Examples in the prompt: `-k`, else the protocol's number for this kind of model."""
@@ -84,29 +54,36 @@ class Run:
     # -- the output folder ---------------------------------------------------------------------------------------------
 
     def start(
-        self, items: Sequence[Item], settings: Mapping[str, Any], decoding: Mapping[str, Any] | None = None
+        self,
+        items: Sequence[Item],
+        settings: Mapping[str, Any],
+        decoding: Mapping[str, Any] | None = None,
+        chosen: Sequence[Item] | None = None,
     ) -> None:
         """Open the output folder for these items, less what --limit, --sample or a short reply file leaves out.
 
+        chosen: what is left of them, from a script that has applied --limit and --sample itself.
         settings: all of the protocol that changes a prompt or a reply; decoding: what the benchmark fixes of
         decoding.Decoding, for runs that generate.
         """
         self.baseline = Baseline(self.args.baseline) if self.args.baseline else None
-        self.items = subset(items, self.args.limit, self.args.sample, self.args.seed)
+        self.items = (
+            subset(items, self.args.limit, self.args.sample, self.args.seed) if chosen is None else list(chosen)
+        )
         if self.replies is not None:
             self.items = self.replies.match(items, self.items, part=bool(self.args.subjects))
         if self.baseline:
             self.baseline.check(self.items)
         self.whole = max(len(items), self.official_n or 0)
         self.subset = len(self.items) < self.whole or (self.official_n is None and bool(self.args.subjects))
-        self.settings = {"benchmark": self.benchmark, "chat": self.chat, **settings}
+        self.settings = {"benchmark": self.benchmark, "chat": self.chat, **settings, **self.long_context}
         if decoding is not None:
             self.decoding = resolve_decoding(self.checkpoint, decoding, self.args)
             self.settings["decoding"] = {
                 **self.decoding._asdict(),
                 "seed": self.args.seed if self.decoding.temperature else None,
             }
-        identity = self._identity()
+        identity = self.identity(self.settings)
         suffix = "-rescored" if self.replies else ""
         self.folder = self.args.output_dir or Path("results") / self.model / f"{self.output_name}{suffix}"
         fresh = self.args.overwrite or self.replies is not None
@@ -114,7 +91,7 @@ class Run:
             keep_generated(self.folder)
         self.journal = Journal(self.folder, manifest.digest(identity), fresh)
         if fresh:  # tables of the dropped run would stand beside the new one's samples
-            for name in ("results.json", "table.md", "table.csv"):
+            for name in ("results.json", "table.md", "table.csv", "grid.csv", "plot.png", "plot.svg"):
                 (self.folder / name).unlink(missing_ok=True)
         self.manifest = {
             **manifest.environment(),
@@ -130,41 +107,14 @@ class Run:
             for item in self.items[:3]:
                 print(f"--- {item.id}\n{item.prompt}\n---", file=sys.stderr)
 
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for finished items to be taken over."""
-        if self.replies is not None:
-            return {"settings": self.settings, "replies_sha256": self.replies.sha256}
-        assert self.checkpoint is not None
-        from .engine.local import resolve_dtype
-
-        return {
-            "settings": self.settings,
-            "engine": self.args.engine,
-            "dtype": resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
-            "weights_sha256": manifest.files_sha256(self.checkpoint, manifest.WEIGHTS),
-            "config_sha256": manifest.files_sha256(self.checkpoint, ("config.json", "generation_config.json")),
-            "tokenizer_sha256": manifest.files_sha256(self.checkpoint, manifest.TOKENIZER),
-        }
-
     # -- asking --------------------------------------------------------------------------------------------------------
-
-    @property
-    def engine(self) -> Any:
-        """The engine, loaded when the first item needs it."""
-        if self._engine is None:
-            from .engine.local import LocalEngine
-
-            assert self.checkpoint is not None
-            self._engine = LocalEngine(self.checkpoint, self.args.dtype, self.args.device, self.args.batch_size)
-            self.manifest.update(manifest.environment())  # torch now knows the hardware
-        return self._engine
 
     def choose(self, candidates: Sequence[str], max_seq_len: int | None = None) -> Iterator[tuple[Item, list[float]]]:
         """Next-token logits of the candidates (texts of one token each) for every unfinished item.
 
         Prompts over `max_seq_len` tokens keep their last `max_seq_len - 1`, as published; their lines say `cut`.
         """
-        todo = [item for item in self.items if not self.journal.finished(item)]
+        todo = self.unfinished()
         if self.replies is not None:
             for item in todo:
                 yield item, self.replies.logits(item, len(candidates))
@@ -181,40 +131,47 @@ class Run:
                 self.was_cut[item.key] = True
                 tokens = tokens[len(tokens) - max_seq_len + 1 :]
             requests.append(ChoiceRequest(tokens, ids))
-        with self._progress(len(todo)) as bar:
+        with self._progress(len(todo), len(self.items)) as bar:
             for index, logits in self.engine.choose(requests):
                 yield todo[index], logits
                 bar.update()
 
-    def generate(self) -> Iterator[tuple[Item, str]]:
+    def generate(self, items: Sequence[Item] | None = None) -> Iterator[tuple[Item, str]]:
         """The reply to every unfinished item, decoded as `start` was told; with --rescore the given replies.
 
+        items: ask these only, in place of `self.items`: where a prompt depends on earlier replies, the items of one
+        turn after the other, each with its prompt filled in.
         A line says how its reply ended (`finish`: "stop" or "length") and how many tokens it has (`new_tokens`).
         """
-        todo = [item for item in self.items if not self.journal.finished(item)]
+        items = self.items if items is None else items
+        todo = [item for item in items if not self.journal.finished(item)]
         if self.replies is not None:
             for item in todo:
                 yield item, self.replies.text(item)
             return
         if not todo:
             return
+        begun = [item.begun for item in todo] if any(item.begun for item in todo) else None
         requests = self.engine.generate_requests(
-            self.engine.encode([item.prompt for item in todo], self.chat, raw=True),
+            self.engine.encode([item.prompt for item in todo], self.chat, True, begun),
             self.decoding,
             self.chat,
             [manifest.digest([self.args.seed, item.id, item.sample]) for item in todo],
         )
-        self.endings: dict[tuple[str, int], dict[str, Any]] = {}
-        with self._progress(len(todo)) as bar:
+        with self._progress(len(todo), len(items)) as bar:
             for index, reply in self.engine.generate(requests):
                 self.endings[todo[index].key] = {"finish": reply.finish, "new_tokens": reply.tokens}
-                yield todo[index], reply.text.strip() if self.chat else reply.text
+                whole = self.chat and not todo[index].begun
+                yield todo[index], reply.text.strip() if whole else reply.text
                 bar.update()
 
-    def _progress(self, todo: int) -> Any:
+    def unfinished(self) -> list[Item]:
+        """The items without a line, for a script that asks the engine itself."""
+        return [item for item in self.items if not self.journal.finished(item)]
+
+    def _progress(self, todo: int, total: int) -> Any:
         from tqdm import tqdm
 
-        total = len(self.items)
         return tqdm(
             total=total,
             initial=total - todo,
@@ -228,7 +185,7 @@ class Run:
         assert isinstance(fields["correct"], bool), "correct is a JSON boolean by contract"
         if getattr(self, "was_cut", {}).get(item.key):
             fields["cut"] = True
-        fields.update(getattr(self, "endings", {}).get(item.key, {}))
+        fields.update(self.endings.get(item.key, {}))
         self.journal.append(item, fields)
 
     @property
@@ -246,15 +203,19 @@ class Run:
     def reported(self, score: Score, shots: int | None, split: str = "") -> Any:
         if not score.compared:
             return None
-        path = DEMO / "reported_numbers.csv" if self.demo and not self.args.reported_as else REPORTED_CSV
-        if not path.exists():  # the demo has no card yet
-            return None
-        name = (
-            self.name
-            if self.name.version
-            else ModelName(self.name.model, version_of(self.name.model, self.checkpoint), self.name.variant)
-        )
-        return find(name, score.benchmark or self.benchmark, score.metric, shots, split, path)
+        name, path = self.reported_in()
+        key = self._key(score, shots, split)
+        return find(name, key["benchmark"], key["metric"], shots, key["split"], path, score.setting)
+
+    def _key(self, score: Score, shots: int | None, split: str) -> dict[str, Any]:
+        """The columns of reported_numbers.csv that a score's figure is looked up by."""
+        return {
+            "benchmark": score.benchmark or self.benchmark,
+            "split": split if score.split is None else score.split,
+            "shots": shots,
+            "metric": score.metric,
+            "variant": score.setting,
+        }
 
     def report(
         self,
@@ -264,15 +225,18 @@ class Run:
         shots: int | None = None,
         split: str = "",
         extra: Mapping[str, Any] | None = None,
+        grid: Callable[[Sequence[tables.Line]], tables.Grid] | None = None,
     ) -> int:
         """Print and write the tables; returns the exit status (1: significantly worse than `--baseline`).
 
         scores: name -> Score, the headline first; breakdowns: title -> name -> Score, without reported figures.
+        grid: makes of the scores, laid beside their reported figures, a table that stands above all others (grid.csv).
         """
         lines = [
             tables.line(name, score, self.reported(score, shots, split), self.subset) for name, score in scores.items()
         ]
-        parts = [tables.Table("", lines)]
+        parts: list[tables.Table | tables.Grid] = [grid(lines)] if grid else []
+        parts.append(tables.Table("each figure" if grid else "", lines))
         for title, part in (breakdowns or {}).items():
             if not part:
                 continue
@@ -287,14 +251,28 @@ class Run:
         results = {
             "benchmark": self.benchmark,
             "model": self.model,
-            "scores": tables.scores_json(lines),
+            "scores": {
+                row.name: {
+                    **tables.score_json(row),
+                    **({"row": self._key(row.score, shots, split)} if row.score.compared else {}),
+                }
+                for row in lines
+            },
             **({"baseline": comparison} if comparison else {}),
             **(extra or {}),
             "notes": notes,
-            "manifest": {**self.manifest, "seconds": round(time.time() - self.started, 1), "finished": manifest.now()},
+            # torch knows the hardware by now
+            "manifest": {
+                **self.manifest,
+                **manifest.environment(),
+                "seconds": round(time.time() - self.started, 1),
+                "finished": manifest.now(),
+            },
         }
         tables.write_atomically(self.folder / "table.md", tables.markdown(title, parts, notes))
         tables.write_atomically(self.folder / "table.csv", tables.as_csv(parts))
+        if isinstance(parts[0], tables.Grid):
+            tables.write_atomically(self.folder / "grid.csv", tables.grid_csv(parts[0]))
         tables.write_results(self.folder, results)
         self.journal.close()
         tables.show(title, parts, [*notes, f"written to {self.folder}"])

@@ -27,6 +27,9 @@ class Score(NamedTuple):
     metric: str = "acc"
     benchmark: str | None = None  # where it differs from the script's own name in the reported figures
     compared: bool = True  # False: never laid beside a reported figure (robust readings, extra metrics)
+    split: str | None = None  # where one run has figures of several
+    setting: str | None = None  # how the checkpoint was run, where the reported figures have a row for each way
+    digits: int = 1  # decimals of the interval as shown
 
 
 def wilson(successes: float, n: float) -> Interval | None:
@@ -64,6 +67,22 @@ def _proportion(successes: float, effective: float, n: int, **where) -> Score:
     if interval is None:
         return Score(None, 0, None, **where)
     return Score(100 * successes / effective, n, Interval(100 * interval.low, 100 * interval.high), **where)
+
+
+def mean_mark(marks: Iterable[float], **where) -> Score:
+    """Mean over items of marks between 0 and 1, in percent. The interval is Wilson's for a share of this size, which is
+    on the safe side: no mark varies more than a yes or no with its mean."""
+    found = list(marks)
+    return _proportion(sum(found), len(found), len(found), **where)
+
+
+def mean(values: Iterable[float], **where) -> Score:
+    """Mean over items of a score that is no yes or no, in the unit of the values, with a bootstrap interval."""
+    found = list(values)
+    if not found:
+        return Score(None, 0, None, **where)
+    interval = bootstrap(found, lambda drawn: sum(drawn) / len(drawn))
+    return Score(sum(found) / len(found), len(found), interval, **where)
 
 
 def bootstrap(values: Sequence, statistic: Callable[[Sequence], float], draws: int = 1000, seed: int = 0) -> Interval:

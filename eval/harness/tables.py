@@ -26,6 +26,14 @@ class Table(NamedTuple):
     lines: Sequence[Line]
 
 
+class Grid(NamedTuple):
+    """A table of ready cells, in a layout of its own; the figures in it are also lines of a Table."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 HEAD = ("", "value", "95 % interval", "n", "reported", "difference", "verdict")
 
 
@@ -38,24 +46,32 @@ def _cells(row: Line) -> tuple[str, ...]:
     score, reported = row.score, row.reported
     if score.value is None:
         return (row.name, "-", "", str(score.n), "", "", "")
-    interval = f"{score.ci95.low:.1f} to {score.ci95.high:.1f}" if score.ci95 else ""
+    low, high = (shown(end, score.digits) for end in score.ci95) if score.ci95 else ("", "")
+    interval = f"{low} to {high}" if score.ci95 else ""
     if reported is None:
         beside: tuple[str, ...] = ("", "", "")
     else:
         version = f" ({reported.version})" if reported.version else ""
-        shown = f"{reported.value:.{reported.decimals}f}{version}"
-        beside = (shown, f"{score.value - reported.value:+.2f}", row.verdict or "")
-    return (row.name, f"{score.value:.2f}", interval, str(score.n), *beside)
+        figure = f"{reported.value:.{reported.decimals}f}{version}"
+        beside = (figure, f"{score.value - reported.value:+.2f}", row.verdict or "")
+    return (row.name, shown(score.value), interval, str(score.n), *beside)
 
 
-def _columns(table: Table) -> tuple[list[str], list[list[str]]]:
+def shown(value: float, decimals: int = 2) -> str:
+    """A figure as the tables have it; one of more than six digits before the point as a power of ten."""
+    return f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.2e}"
+
+
+def _columns(table: Table | Grid) -> tuple[list[str], list[list[str]]]:
     """Header and rows with the columns dropped that no row of the table fills."""
+    if isinstance(table, Grid):
+        return list(table.head), [list(row) for row in table.rows]
     rows = [_cells(row) for row in table.lines]
     keep = [i for i in range(len(HEAD)) if i == 0 or any(row[i] for row in rows)]
     return [HEAD[i] for i in keep], [[row[i] for i in keep] for row in rows]
 
 
-def markdown(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
+def markdown(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -> str:
     out = [f"# {title}", ""]
     for table in tables:
         head, rows = _columns(table)
@@ -67,12 +83,12 @@ def markdown(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
     return "\n".join(out).rstrip() + "\n"
 
 
-def as_csv(tables: Sequence[Table]) -> str:
+def as_csv(tables: Sequence[Table | Grid]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("table", "name", "value", "ci95_low", "ci95_high", "n", "reported", "reported_source", "verdict"))
     for table in tables:
-        for row in table.lines:
+        for row in () if isinstance(table, Grid) else table.lines:
             low, high = row.score.ci95 or ("", "")
             source = (row.reported.value, row.reported.source) if row.reported else ("", "")
             value = "" if row.score.value is None else row.score.value
@@ -80,25 +96,26 @@ def as_csv(tables: Sequence[Table]) -> str:
     return stream.getvalue()
 
 
-def scores_json(lines: Sequence[Line]) -> dict[str, Any]:
+def grid_csv(grid: Grid) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([grid.head, *grid.rows])
+    return stream.getvalue()
+
+
+def score_json(row: Line) -> dict[str, Any]:
+    """A score as results.json has it."""
+    score, reported = row.score, row.reported
     return {
-        row.name: {
-            "value": row.score.value,
-            "n": row.score.n,
-            "ci95": list(row.score.ci95) if row.score.ci95 else None,
-            "reported": row.reported.value if row.reported else None,
-            "verdict": row.verdict,
-            **(
-                {"reported_source": row.reported.source, "reported_version": row.reported.version}
-                if row.reported
-                else {}
-            ),
-        }
-        for row in lines
+        "value": score.value,
+        "n": score.n,
+        "ci95": list(score.ci95) if score.ci95 else None,
+        "reported": reported.value if reported else None,
+        "verdict": row.verdict,
+        **({"reported_source": reported.source, "reported_version": reported.version} if reported else {}),
     }
 
 
-def show(title: str, tables: Sequence[Table], notes: Sequence[str]) -> None:
+def show(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -> None:
     """Print the tables: with rich where it is installed, else as the markdown of table.md."""
     try:
         from rich import box

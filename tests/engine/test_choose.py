@@ -70,6 +70,8 @@ def other(name: str, **settings) -> torch.nn.Module:
 MODELS = {
     "qwen-1": qwen,
     "qwen-1 plain": lambda: qwen(use_dynamic_ntk=False, use_logn_attn=False),
+    "qwen-1 windows": lambda: qwen(window_attn=[48, 100]),
+    "qwen-1 windows, visible": lambda: qwen(window_attn={"sizes": [20, None], "logn_mode": "visible"}),
     "qwen2": lambda: other("Qwen2", **GQA),
     "qwen2 tied": lambda: other("Qwen2", **GQA, tie_word_embeddings=True),
     "qwen3": lambda: other("Qwen3", **GQA, head_dim=16),

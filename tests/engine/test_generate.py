@@ -82,6 +82,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen-1": qwen,
     "qwen2": lambda: other("Qwen2"),
     "llama": lambda: other("Llama"),
+    "qwen-1, windows that most texts outgrow": lambda: qwen(window_attn=[48, 90]),
+    "qwen-1, windows without NTK": lambda: qwen(window_attn=[None, 70], use_dynamic_ntk=False),
     "mistral, a window that most texts outgrow": lambda: other("Mistral", sliding_window=48),
     "gemma2, soft capping": lambda: other(
         "Gemma2",
@@ -198,6 +200,7 @@ def test_greedy_of_other_models(name: str) -> None:
     wanted = [by_transformers(model, request) for request in requests]
     for rows in (1, 4, None):
         assert replies(model, requests, rows) == wanted
+    assert replies(model, requests, token_budget=20) == wanted, "prompts that go in by pieces"
 
 
 def test_the_shared_prefix_is_run_once() -> None:

@@ -180,3 +180,16 @@ def test_other_models_stop_tokens(eos: Any, base: set[int], chat: set[int]) -> N
     assert encoder.tokenizer.eos_token_id == 257
     assert encoder.stop_tokens(model, chat=False) == base
     assert encoder.stop_tokens(model, chat=True) == chat
+
+
+# -- a turn that is begun --------------------------------------------------------------------------
+
+
+def test_a_turn_that_is_begun_goes_on_in_plain_tokens(qwen: QWenTokenizer) -> None:
+    encoder = Encoder(qwen)
+    begun = ["", "Thought: 好\n```py\nprint(1)\n```\nObservation: 1\nThought:", ATTACK]
+    opened = ids(encoder.chat(["Hello"] * 3))
+    for text, start, found in zip(begun, opened, ids(encoder.chat(["Hello"] * 3, begun)), strict=True):
+        assert found == start + qwen.encode(text, allowed_special=set())
+    special = {qwen.im_start_id, qwen.im_end_id, qwen.eod_id}
+    assert not special & set(ids(encoder.chat(["Hello"], [ATTACK]))[0][len(opened[0]) :])

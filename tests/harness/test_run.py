@@ -149,7 +149,11 @@ def test_a_half_written_last_line_is_run_again(script, flags, engine_calls, tmp_
     (tmp_path / "b" / "samples.jsonl").write_bytes(b"".join(lines[:10]) + lines[10][:57])
     assert script("mmlu", *flags, "-o", tmp_path / "b").status == 0
     assert engine_calls == [45, 35]
-    assert sorted((tmp_path / "b" / "samples.jsonl").read_bytes().splitlines()) == sorted(whole.splitlines())
+    one, other = ({line.pop("id"): line for line in samples(tmp_path / run)} for run in ("a", "b"))
+    assert one.keys() == other.keys()
+    for name, line in one.items():  # another batch may move a logit's last digit, and nothing else
+        assert line.pop("choice_logits") == pytest.approx(other[name].pop("choice_logits"), abs=1e-4)
+        assert line == other[name]
     assert (tmp_path / "b" / "table.md").read_bytes() == (tmp_path / "a" / "table.md").read_bytes()
 
 

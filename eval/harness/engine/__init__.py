@@ -6,10 +6,13 @@ every item to disk at once. `open_engine` gives the local engine: transformers w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from qwen_model.long_context import LongContext
 
 
 class ChoiceRequest(NamedTuple):
@@ -44,6 +47,18 @@ class Reply(NamedTuple):
     finish: str
 
 
+class ScoreRequest(NamedTuple):
+    """Wanted: the log-likelihoods, fp32 [T - first], of `tokens[first:]`, each given all tokens before it.
+
+    tokens: int32 [T]. long_context: how a first-generation Qwen reads them (qwen_model.LongContext), None: as loaded;
+    its NTK factor is that of T tokens.
+    """
+
+    tokens: np.ndarray
+    long_context: LongContext | None = None
+    first: int = 1
+
+
 class Engine(Protocol):
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
         """Yields (index of the request, logits of its candidates in their order)."""
@@ -51,4 +66,10 @@ class Engine(Protocol):
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
         """Yields (index of the request, its reply) as replies end."""
+        ...
+
+    def score(
+        self, requests: Sequence[ScoreRequest], progress: Callable[[int], Any] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index of the request, log-likelihoods of its tokens); `progress` is told how many tokens are done."""
         ...

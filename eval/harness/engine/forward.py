@@ -20,10 +20,11 @@ class Traits:
         config = model.config.get_text_config()
         self.model = model
         self.qwen = hasattr(model, "ntk_alpha")
-        rope = json.dumps(getattr(config, "rope_parameters", None) or {}, default=str)
         #: RoPE scaling that depends on the batch's longest row in transformers: such prompts run one by one
-        self.one_by_one = '"dynamic"' in rope or '"longrope"' in rope
+        self.one_by_one = rope_follows_length(config)
         window = getattr(config, "sliding_window", None)
+        if self.qwen:  # first-generation Qwen: a prompt within the shortest window is not touched by any
+            window = min((size for size in model.long_context.window_attn or () if size is not None), default=None)
         layers = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
         self.window = window if window and "sliding_attention" in layers else float("inf")
         self.shares = (
@@ -51,14 +52,25 @@ class Traits:
         return type(key) is not object
 
 
+def rope_follows_length(config: Any) -> bool:
+    """Whether transformers turns keys by another frequency in a longer text (RoPE scaling `dynamic`, `longrope`)."""
+    rope = json.dumps(getattr(config.get_text_config(), "rope_parameters", None) or {}, default=str)
+    return '"dynamic"' in rope or '"longrope"' in rope
+
+
 def run_prefix(model: Any, tokens: np.ndarray, alpha: float | None) -> list[Pair]:
     """Keys and values of a prefix, one pair a layer, each [1, key-value heads, len(tokens), head_dim]."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
+    cache = new_cache(model)
     ids = torch.as_tensor(tokens.astype(np.int64), device=device_of(model))[None]
     base_forward(model, None, input_ids=ids, past_key_values=cache, use_cache=True, **alphas(model, [alpha]))
     return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr,misc]
+
+
+def new_cache(model: Any) -> Any:
+    """An empty cache, bounded in the layers whose attention looks no further back than a window."""
+    from transformers import DynamicCache
+
+    return model.new_cache() if hasattr(model, "new_cache") else DynamicCache(config=model.config)
 
 
 def forget_lengths(model: Any) -> None:

@@ -28,6 +28,7 @@ from .forward import (
     forget_lengths,
     free_memory,
     hidden_states,
+    new_cache,
     out_of_memory,
     padded,
     run_prefix,
@@ -35,6 +36,7 @@ from .forward import (
 )
 from .prefix import Group, batches, plan
 from .rows import GROWTH, RowCache
+from .score import chunk_tokens, in_pieces
 from .stops import StopWatch
 
 TYPICAL_REPLY = 256  # tokens a row is expected to grow by, when memory is shared out; slots grow as needed
@@ -86,14 +88,16 @@ class Row:
 def alone(engine: Any, request: GenerateRequest) -> Reply:
     """One request by itself with transformers' own cache and attention: for models whose attention is no plain causal
     one (a sliding window that the text outgrows, soft capping) or whose RoPE looks at the whole batch."""
-    from transformers import DynamicCache
-
     model = engine.model
     forget_lengths(model)
     row = Row(0, request, 0, StopWatch(engine.tokenizer, request.stop))
-    cache = DynamicCache(config=model.config)
+    cache = new_cache(model)
     ids = torch.as_tensor(request.tokens.astype(np.int64), device=device_of(model))[None]
     past = ids
+    for piece in pieces(engine, ids):
+        inputs = alphas(model, [model.ntk_alpha(ids.shape[1])]) if hasattr(model, "ntk_alpha") else {}
+        base_forward(model, None, input_ids=piece, past_key_values=cache, use_cache=True, **inputs)
+    ids = ids[:, cache.get_seq_length() :]
     while True:
         out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         logits = out.logits[:, -1].float()
@@ -105,6 +109,14 @@ def alone(engine: Any, request: GenerateRequest) -> Reply:
             return reply
         ids = torch.tensor([[token]], device=ids.device)
         past = torch.cat([past, ids], dim=1)
+
+
+def pieces(engine: Any, ids: torch.Tensor) -> Sequence[torch.Tensor]:
+    """What of a prompt [1, T] goes in before its last piece: given whole, its mask would be T x T."""
+    if not in_pieces(engine.model.config):
+        return ()
+    split = ids.split(chunk_tokens(ids.shape[1], engine.token_budget), dim=1)
+    return split[:-1]
 
 
 class Flight:

@@ -7,7 +7,7 @@ What makes it fast is in the files beside it: `prefix.py` plans what is shared, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from ..data import uses_modelscope
 from ..decoding import Decoding
 from ..errors import UserError, one_line
 from ..manifest import ROOT
-from . import ChoiceRequest, GenerateRequest, Reply
+from . import ChoiceRequest, GenerateRequest, Reply, ScoreRequest
 from .prompts import Encoder
 
+# The embedded models, by what -c says.
+DEMOS = {"demo": "base", "demo-chat": "chat"}
 # Padded tokens a forward: large enough for full matmul speed, small enough for 1 GB of activations.
 CPU_TOKENS = 1024
 MAX_GPU_TOKENS = 65536
@@ -30,9 +32,9 @@ MAX_GPU_ROWS = 1024
 
 
 def resolve_checkpoint(given: str) -> Path:
-    """The folder of a checkpoint: `demo`, a folder, or a hub id (downloaded; HF_ENDPOINT and ModelScope honoured)."""
-    if given == "demo":
-        return _demo_checkpoint()
+    """The folder of a checkpoint: `demo`, `demo-chat`, a folder, or a hub id (HF_ENDPOINT and ModelScope honoured)."""
+    if given in DEMOS:
+        return ROOT / "demo" / "checkpoint" / DEMOS[given]
     from qwen_model.loading import CheckpointError, checkpoint_folder
 
     if uses_modelscope() and not Path(given).expanduser().exists():
@@ -57,21 +59,6 @@ def _from_modelscope(given: str) -> Path:
         raise UserError(
             f"-c {given}: not to be had from ModelScope ({one_line(error)[:160]}); check the name"
         ) from error
-
-
-def _demo_checkpoint() -> Path:
-    """The embedded default: the checkpoint of demo/, built from its seed where it is not there yet."""
-    import subprocess
-    import sys
-
-    folder = ROOT / "demo" / ".work" / "checkpoint"
-    if not (folder / "model.safetensors").exists():
-        made = subprocess.run(
-            [sys.executable, str(ROOT / "demo" / "build_checkpoint.py"), str(folder)], capture_output=True, text=True
-        )
-        if made.returncode:
-            raise UserError(f"the demo checkpoint could not be built: {made.stderr.strip().splitlines()[-1:]}")
-    return folder
 
 
 def resolve_device(device: str | None) -> str:
@@ -104,11 +91,32 @@ def resolve_dtype(checkpoint: Path, dtype: str, device: str | None) -> str:
     return "bfloat16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "float16"
 
 
+def resolve_long_context(checkpoint: Path, **flags: Any) -> dict[str, Any]:
+    """The setting `long_context`: the switches that the model runs with where flags give one. Nothing otherwise, so
+    that the output folder of a run without them stays what it was."""
+    if all(value is None for value in flags.values()):
+        return {}
+    from qwen_model.loading import load_config
+    from qwen_model.long_context import given_switches
+
+    config = load_config(checkpoint)
+    try:
+        return {"long_context": given_switches(config, **flags)._asdict()}  # type: ignore[union-attr]
+    except ValueError as error:
+        raise UserError(f"-c {checkpoint}: {error}") from error
+
+
 class LocalEngine:
-    """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take)."""
+    """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
+    `long_context`: the switches of `load_model`."""
 
     def __init__(
-        self, checkpoint: Path, dtype: str = "auto", device: str | None = None, rows: int | None = None
+        self,
+        checkpoint: Path,
+        dtype: str = "auto",
+        device: str | None = None,
+        rows: int | None = None,
+        **long_context: Any,
     ) -> None:
         import torch
 
@@ -121,7 +129,7 @@ class LocalEngine:
         placement: dict[str, Any] = {"device": device}
         if device == "cuda" and torch.cuda.device_count() > 1 and _too_large(checkpoint):
             placement = {"device_map": "auto"}
-        self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement).eval()
+        self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement, **long_context).eval()
         self.rows = rows
 
     @classmethod
@@ -150,9 +158,12 @@ class LocalEngine:
         free = torch.cuda.mem_get_info(device)[0]
         return max(512, min(MAX_GPU_TOKENS, int(0.4 * free / per_token)))
 
-    def encode(self, prompts: Sequence[str], chat: bool = False, raw: bool = False) -> list[np.ndarray]:
-        """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain."""
-        return self.encoder.chat(prompts) if chat else self.encoder.plain(prompts, raw)
+    def encode(
+        self, prompts: Sequence[str], chat: bool = False, raw: bool = False, begun: Sequence[str] | None = None
+    ) -> list[np.ndarray]:
+        """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain; begun:
+        see Encoder.chat."""
+        return self.encoder.chat(prompts, begun) if chat else self.encoder.plain(prompts, raw)
 
     def generate_requests(
         self, prompts: Sequence[np.ndarray], decoding: Decoding, chat: bool, seeds: Sequence[str]
@@ -190,6 +201,14 @@ class LocalEngine:
 
         return generate(self, requests)
 
+    def score(
+        self, requests: Sequence[ScoreRequest], progress: Callable[[int], Any] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Engine.score`."""
+        from .score import score
+
+        return score(self, requests, progress)
+
     @cached_property
     def flight_rows(self) -> int:
         """The most rows in flight while generating (`slot_tokens` may allow fewer). Halved when memory runs out."""
@@ -218,6 +237,15 @@ def _host_memory() -> int:
         return psutil.virtual_memory().available
     except ImportError:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_bytes(device: str) -> int:
+    """Bytes free where a model would go: "cuda" is all GPUs together, as it is spread over them when it has to be."""
+    import torch
+
+    if device == "cuda":
+        return sum(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
+    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else _host_memory()
 
 
 def _too_large(checkpoint: Path) -> bool:

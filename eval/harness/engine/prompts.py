@@ -47,14 +47,19 @@ class Encoder:
             raise UserError("a prompt is empty: a base model needs a text to go on from (look for an empty question)")
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
-    def chat(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """One user turn, with the default system text for Qwen, else in the tokenizer's chat template."""
+    def chat(self, prompts: Sequence[str], begun: Sequence[str] | None = None) -> list[np.ndarray]:
+        """One user turn, with the default system text for Qwen, else in the tokenizer's chat template.
+
+        begun: the assistant's turn so far, one text a prompt, which the reply goes on from.
+        """
         if self.qwen:
             from qwen_model.chatml import make_context
 
             lists = [make_context(self.tokenizer, text, system=SYSTEM)[1] for text in prompts]
         else:
             lists = [self._templated(text) for text in prompts]
+        if begun is not None:
+            lists = [ids + self._inside(text) for ids, text in zip(lists, begun, strict=True)]
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
     def _hostile(self, text: str) -> bool:
@@ -72,12 +77,19 @@ class Encoder:
         if not self._hostile(text) and not any(form in text for form in self.markup):
             return self.tokenizer(render(text), add_special_tokens=False)["input_ids"]
         before, _, after = render(PLACEHOLDER).partition(PLACEHOLDER)
-        ids = self.tokenizer(before, add_special_tokens=False)["input_ids"]
+        frame = [self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after)]
+        return frame[0] + self._inside(text) + frame[1]
+
+    def _inside(self, text: str) -> list[int]:
+        """Text inside of a chat turn, whatever it spells."""
+        if self.qwen:
+            return self.tokenizer.encode(text, allowed_special=set())
         for form in self.markup:  # `split_special_tokens` leaves these whole: cut the text inside of them
             text = text.replace(form, form[0] + CUT + form[1:])
+        ids: list[int] = []
         for piece in text.split(CUT):
             ids += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return ids + self.tokenizer(after, add_special_tokens=False)["input_ids"]
+        return ids
 
     def stop_tokens(self, model: Any, chat: bool) -> frozenset[int]:
         """What ends a reply: `<|endoftext|>`, and for a chat model the tokens of the chat frame; for other models the

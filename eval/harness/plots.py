@@ -1,0 +1,152 @@
+"""Figures of a run: lines over a logarithmic axis, and a heat map; each as PNG and SVG.
+
+The background is transparent and every ink has a contrast of at least 3 to 1 with white and with a dark page, so that
+one file serves both; lines differ in dash and marker too, for print without colour. Colours: Okabe and Ito's set,
+which colour-blind readers tell apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+INK = "#767676"  # 4.5 to 1 on white, 4.2 to 1 on #0d1117
+STYLES = (
+    ("#2a85cc", "o", "-"),
+    ("#d55e00", "s", "--"),
+    ("#009e73", "^", "-."),
+    ("#cc79a7", "D", ":"),
+    ("#999933", "v", (0, (5, 1, 1, 1, 1, 1))),
+)
+
+
+def lines(
+    stem: Path,
+    series: Mapping[str, Mapping[int, float]],
+    title: str,
+    x_label: str,
+    y_label: str,
+    beside: Mapping[str, Mapping[int, float]] | None = None,
+    mark: int | None = None,
+) -> None:
+    """Writes `stem`.png and `stem`.svg: one line a series (name -> x -> y > 0), both axes logarithmic.
+
+    beside: figures of others, of the same names, as hollow markers without a line. mark: a value of x to point out,
+    the training length.
+    """
+    figure, axes = _figure(7.2, 4.4)
+    ticks = sorted({x for values in series.values() for x in values})
+    for place, (name, values) in enumerate(series.items()):
+        colour, marker, dash = STYLES[place % len(STYLES)]
+        xs = sorted(values)
+        axes.plot(
+            xs,
+            [values[x] for x in xs],
+            color=colour,
+            marker=marker,
+            linestyle=dash,
+            linewidth=1.8,
+            markersize=max(5, 9 - 1.3 * place),  # where lines run together, all of them stay visible
+            label=name,
+        )
+        reported = {x: y for x, y in (beside or {}).get(name, {}).items() if x in ticks}
+        axes.plot(
+            list(reported), list(reported.values()), color=colour, marker=marker, linestyle="", markersize=12,
+            markerfacecolor="none", markeredgewidth=1.4, label=f"{name}, reported" if reported else "_",
+        )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(ticks, [f"{x:,}" for x in ticks])
+    axes.minorticks_off()
+    _y_ticks(axes)
+    if mark is not None and ticks[0] <= mark <= ticks[-1]:
+        axes.axvline(mark, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
+        axes.annotate(
+            "training length", (mark, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+            textcoords="offset points", color=INK, fontsize=9, ha="center",
+        )  # fmt: skip
+    axes.grid(True, color=INK, alpha=0.25, linewidth=0.6)
+    axes.set_title(title, color=INK, fontsize=12, pad=18)
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
+    _write(figure, stem)
+
+
+def _y_ticks(axes: Any) -> None:
+    """Figures rather than powers of ten, at 1, 2, 5 of every decade while there are few of these."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = axes.get_ylim()
+    wide = high / low > 1e3
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if wide else (1.0, 2.0, 3.0, 5.0, 7.0), numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}" if y < 1e6 else f"{y:.0e}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: ""))
+    if high / low < 1.6:  # all but flat: ticks of decades would leave one label or none
+        from matplotlib.ticker import MaxNLocator
+
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def heat_map(
+    stem: Path,
+    values: Sequence[Sequence[float | None]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> None:
+    """Writes `stem`.png and `stem`.svg: values[row][column] in percent, 0 to 100, None for a cell without one.
+
+    Each cell carries its figure, in black or white as its colour demands.
+    """
+    import matplotlib
+
+    figure, axes = _figure(1.9 + 0.85 * len(columns), 1.5 + 0.36 * len(rows))
+    colours = matplotlib.colormaps["cividis"]
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if value is None:
+                axes.text(x, y, "-", ha="center", va="center", color=INK)
+                continue
+            colour = colours(value / 100)
+            axes.add_patch(
+                matplotlib.patches.Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, facecolor=colour, edgecolor=INK, lw=0.8)
+            )
+            light = 0.2126 * colour[0] + 0.7152 * colour[1] + 0.0722 * colour[2] > 0.45
+            axes.text(x, y, f"{value:.0f}", ha="center", va="center", color="black" if light else "white", fontsize=10)
+    axes.set_xlim(-0.55, len(columns) - 0.45)
+    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.set_title(title, color=INK, fontsize=12)
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
+    _write(figure, stem)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # not pyplot: no window system, no global state
+
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.tick_params(colors=INK, labelsize=10)
+    for side in axes.spines.values():
+        side.set_color(INK)
+    return figure, axes
+
+
+def _write(figure: Any, stem: Path) -> None:
+    """A reader never sees half a file, and a kill leaves the old one. The same figures give the same bytes."""
+    import matplotlib
+
+    for form in ("png", "svg"):
+        partial = stem.with_name(f"{stem.name}.partial.{form}")
+        with matplotlib.rc_context({"svg.hashsalt": "qwen-eval"}):
+            dated: dict[str, Any] = {"Date": None} if form == "svg" else {}
+            figure.savefig(partial, format=form, transparent=True, bbox_inches="tight", dpi=160, metadata=dated)
+        partial.replace(stem.with_name(f"{stem.name}.{form}"))
