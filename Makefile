@@ -22,8 +22,9 @@ $(READY): pyproject.toml
 	@cd eval && $(abspath $(BIN)/python) -m harness.sandbox --install || true
 	@touch $@
 
+# FLAGS=--exact: exit 1 unless every figure is the card's to the last digit.
 demo: $(READY)
-	@$(BIN)/python demo/run.py
+	@$(BIN)/python demo/run.py $(FLAGS)
 
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --dist loadfile

@@ -1,10 +1,11 @@
-"""Write the demo's samples of MMLU, C-Eval and CMMLU in the official file layouts.
+"""Write the demo's samples of every benchmark in the official file layouts.
 
     python demo/make_data.py                 # write demo/data
     python demo/make_data.py --check         # exit 1 unless demo/data is exactly what the seed gives
 
-The questions are about the made-up world of `world.py`, in files named after real subjects, so that every
-group of the three benchmarks has something in it. The files have the oddities of the official
+Here MMLU, C-Eval and CMMLU; what is answered in words comes from `samples.py`. The multiple-choice questions are about
+the made-up world of `world.py`, in files named after real subjects, so that every group of the three benchmarks
+has something in it. Their files have the oddities of the official
 ones, because those are what a reader of such files trips over: no header (MMLU), an index column without a
 name (CMMLU), CRLF line ends with bare newlines inside quoted cells (C-Eval), a missing last line end,
 questions that end in a newline, choices that read `None` or `nan`, cells with blanks around them.
@@ -19,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import samples
 from questions import Question, examine
 from world import SEED, Dice, Fact, World
 
@@ -117,7 +119,7 @@ def cmmlu(world: World) -> dict[str, bytes]:
 def build(seed: int = SEED) -> dict[str, bytes]:
     """Path under demo/data -> the file's bytes."""
     world = World(seed)
-    return {**mmlu(world), **ceval(world), **cmmlu(world)}
+    return {**mmlu(world), **ceval(world), **cmmlu(world), **samples.build(world)}
 
 
 def differences(files: dict[str, bytes], folder: Path) -> list[str]:
@@ -130,7 +132,7 @@ def differences(files: dict[str, bytes], folder: Path) -> list[str]:
         elif path.read_bytes() != content:
             wrong.append(f"{name}: differs")
     for top in sorted({name.split("/")[0] for name in files}):
-        found = {path.relative_to(folder).as_posix() for path in (folder / top).rglob("*.csv")}
+        found = {path.relative_to(folder).as_posix() for path in (folder / top).rglob("*") if path.is_file()}
         wrong += [f"{name}: not from the seed" for name in sorted(found - set(files))]
     return wrong
 

@@ -2,11 +2,12 @@
 
 `examine(world, lang, kinds, n, dice, held_out=...)` gives n different questions with the four letters equally
 often right and distractors of the answer's own type (a town among towns, a price among prices).
-Five styles:
+Six styles:
 
 * direct   - the value is asked: "Which river flows through Belka?"
 * back     - the thing is asked: "Which of these towns stands on the river Samo?"
 * most     - four things are compared by number: "Which of these towns is the oldest?"
+* kind     - one of four different things is asked by what it is: "Which of these is a month?"
 * two      - two statements, which of them are right? (a question with newlines in it)
 * passage  - the facts of many things are told first: a question much longer than the rest
 
@@ -18,10 +19,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sums import make_sum
+from words import ATTRIBUTES, CATEGORIES
 from world import PHRASES, Dice, Fact, World, sentence
 
 LETTERS = "ABCD"
-STYLES = ("direct", "direct", "direct", "back", "direct", "most", "direct", "back", "two", "direct")
+STYLES = ("direct", "kind", "direct", "back", "kind", "most", "direct", "kind", "two", "direct")
 
 
 class Question(NamedTuple):
@@ -54,7 +56,7 @@ def examine(
         while len(out) < n:
             text, options, why = make_sum(kinds[0].split(".")[1], lang, dice, held_out=held_out)
             if all(text != question.text for question in out):
-                out.append(_place(text, options, letters[len(out)], why, "sum", dice))
+                out.append(place(text, options, letters[len(out)], why, "sum", dice))
         return out
     used = set() if used is None else used
     facts = dice.shuffled([fact for fact in world.about(*kinds) if fact.held_out == held_out and fact not in used])
@@ -87,8 +89,10 @@ def ask(
     why = fact.statements(lang)[0]
     if style == "two":
         return _two(fact, others, lang, letter)
+    if style == "kind":
+        return _kind(world, fact, lang, letter, dice)
     if style == "back":
-        return _place(
+        return place(
             sentence(phrases.back.format(v=value)), _texts(fact, others, "thing", lang), letter, why, style, dice
         )
     if style == "most":
@@ -98,12 +102,12 @@ def ask(
         worse = [o for o in others if o.number is not None and (o.number < fact.number) == (sign == "+")]
         if len(worse) < 3:
             return None
-        return _place(text, _texts(fact, worse, "thing", lang), letter, why, style, dice)
+        return place(text, _texts(fact, worse, "thing", lang), letter, why, style, dice)
     forms = phrases.ask if held_out else phrases.ask[:-1]
     text = sentence(dice.pick(forms).format(x=thing))
     if style == "passage":
         text = _passage(world, fact, lang, length, dice) + "\n" + text
-    return _place(text, _texts(fact, others, "value", lang), letter, why, style, dice)
+    return place(text, _texts(fact, others, "value", lang), letter, why, style, dice)
 
 
 def _texts(fact: Fact, others: list[Fact], field: str, lang: str) -> list[str]:
@@ -116,7 +120,7 @@ def _texts(fact: Fact, others: list[Fact], field: str, lang: str) -> list[str]:
     return texts
 
 
-def _place(text: str, options: list[str], letter: str, why: str, style: str, dice: Dice) -> Question:
+def place(text: str, options: list[str], letter: str, why: str, style: str, dice: Dice) -> Question:
     """The options (right one first) in an order that puts the right one at `letter`."""
     assert len(set(options)) == 4, options
     choices = dice.shuffled(options[1:])
@@ -142,6 +146,25 @@ def _two(fact: Fact, others: list[Fact], lang: str, letter: str) -> Question | N
         return Question(text, ("Only 1", "Only 2", "Both 1 and 2", "Neither 1 nor 2"), letter, why, "two")
     text = f"关于以下两个说法：\n①{says[0]}\n②{says[1]}\n正确的是____。"
     return Question(text, ("只有①", "只有②", "①和②", "都不对"), letter, why, "two")
+
+
+def _kind(world: World, fact: Fact, lang: str, letter: str, dice: Dice) -> Question | None:
+    asked = _source(fact)
+    if asked not in CATEGORIES:
+        return None
+    options = {asked: fact.value.text(lang)}
+    while len(options) < 4:
+        other = dice.pick(world.facts)
+        if _source(other) in CATEGORIES and other.value.text(lang) not in options.values():
+            options.setdefault(_source(other), other.value.text(lang))
+    label = CATEGORIES[asked].text(lang)
+    text = f"Which of these is {label}?" if lang == "en" else f"下列各项中，属于{label}的是____。"
+    why = f"{options[asked]}: {label}." if lang == "en" else f"{options[asked]}：{label}。"
+    return place(text, list(options.values()), letter, why, "kind", dice)
+
+
+def _source(fact: Fact) -> str:
+    return ATTRIBUTES[fact.kind][fact.attribute]
 
 
 def _passage(world: World, fact: Fact, lang: str, length: int, dice: Dice) -> str:

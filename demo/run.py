@@ -1,47 +1,149 @@
-"""The demo: every script on the embedded samples with the embedded checkpoint, then all figures in one table.
+"""The demo: every script on the embedded samples with the embedded checkpoints, each figure beside the card's.
 
     make demo            or  python demo/run.py
+    python demo/run.py --exact          # exit 1 unless every figure is the card's, to the last digit printed
+    python demo/run.py --write-card     # write the figures into the card: README.md and reported_numbers.csv
 
-Results go to demo/out/{benchmark}; the checkpoint is built from its seed on the first run (demo/build_checkpoint.py).
+Tables and every answer go to demo/out/{run}. The scripts run as a user would run them, but several in one process:
+importing torch anew each time would take longer than the work.
 """
 
+from __future__ import annotations
+
+import argparse
+import contextlib
 import json
-import subprocess
+import multiprocessing
+import os
+import runpy
+import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from card import Figure, show, write
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs at a time; a tiny model gains nothing from threads
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
-BENCHMARKS = ("mmlu", "ceval", "cmmlu")
+SHOTS = shlex.quote(str(HERE / "data" / "math" / "shots.json"))
 
 
-def run_script(benchmark: str) -> dict:
-    """Run one script as a user would; its results.json. Its own tables go to the screen."""
-    script = HERE.parent / "eval" / f"evaluate_{benchmark}.py"
-    command = [sys.executable, str(script), "-c", "demo", "-o", str(OUT / benchmark), "--overwrite"]
-    print(f"\n$ python eval/{script.name} -c demo", flush=True)
-    if (status := subprocess.run(command).returncode) != 0:
-        sys.exit(status)
-    return json.loads((OUT / benchmark / "results.json").read_text(encoding="utf-8"))
+class Job(NamedTuple):
+    """One command line: `python eval/evaluate_{script}.py {flags}`."""
+
+    name: str
+    script: str
+    flags: str
 
 
-def main() -> None:
-    started = time.time()
-    results = [run_script(benchmark) for benchmark in BENCHMARKS]
-    print("\nThe demo's figures (random weights from a seed: about 25 % is chance)\n")
-    print("| benchmark | value | 95 % interval | n | reported | verdict |")
-    print("| --- | ---: | ---: | ---: | ---: | --- |")
-    for result in results:
-        score = result["scores"]["acc"]
-        low, high = score["ci95"]
-        beside = "-" if score["reported"] is None else score["reported"]
-        print(
-            f"| {result['benchmark']} | {score['value']:.2f} | {low:.1f} to {high:.1f} | {score['n']} "
-            f"| {beside} | {score['verdict'] or '-'} |"
+# The longest first, so that none is left alone at the end.
+JOBS = (
+    Job("ppl", "ppl", "-c demo"),
+    Job("code_interpreter", "code_interpreter", "-c demo-chat"),
+    Job("mmlu", "mmlu", "-c demo"),
+    Job("plugin", "plugin", "-c demo-chat"),
+    Job("ceval", "ceval", "-c demo"),
+    Job("cmmlu", "cmmlu", "-c demo"),
+    Job("mmlu-0-shot", "mmlu", "-c demo -k 0"),
+    Job("math", "math", f"-c demo --shots-file {SHOTS}"),
+    Job("bbh", "bbh", "-c demo"),
+    Job("wmt22", "wmt22", "-c demo"),
+    Job("gsm8k", "gsm8k", "-c demo -k 2"),
+    Job("gsm8k-0-shot", "gsm8k", "-c demo -k 0"),
+    Job("humaneval", "humaneval", "-c demo"),
+    Job("mbpp", "mbpp", "-c demo"),
+    Job("mmlu-chat", "mmlu", "-c demo-chat"),
+    Job("mmlu-chat-5-shot", "mmlu", "-c demo-chat -k 5"),
+    Job("ceval-chat", "ceval", "-c demo-chat"),
+    Job("cmmlu-chat", "cmmlu", "-c demo-chat"),
+    Job("gsm8k-chat", "gsm8k", "-c demo-chat"),
+    Job("humaneval-chat", "humaneval", "-c demo-chat"),
+    Job("vcsum-chat", "vcsum", "-c demo-chat"),
+)
+
+
+def run(job: Job) -> tuple[Job, int]:
+    """Run one script in this process; what it prints goes to a file. Returns its exit status."""
+    folder = OUT / job.name
+    folder.mkdir(parents=True, exist_ok=True)
+    script = HERE.parent / "eval" / f"evaluate_{job.script}.py"
+    sys.argv = [str(script), *shlex.split(job.flags), "-o", str(folder), "--overwrite"]
+    with (
+        open(folder / "log.txt", "w", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as end:
+            return job, int(end.code or 0)
+    return job, 0
+
+
+def prepare() -> None:
+    """What every script would import: once a process."""
+    sys.path.insert(0, str(HERE.parent / "eval"))
+    import transformers  # noqa: F401
+
+    import qwen_model  # noqa: F401
+
+
+def run_all(jobs: tuple[Job, ...]) -> Iterator[Job]:
+    from tqdm import tqdm
+
+    with (
+        multiprocessing.get_context("spawn").Pool(min(2, os.cpu_count() or 1), prepare) as pool,
+        tqdm(total=len(jobs), desc="demo", unit="run", mininterval=0.5 if sys.stderr.isatty() else 10) as bar,
+    ):
+        for job, status in pool.imap_unordered(run, jobs):
+            bar.update()
+            if status:
+                log = (OUT / job.name / "log.txt").read_text(encoding="utf-8").strip()
+                sys.exit(f"\n$ python eval/evaluate_{job.script}.py {job.flags}\n{log}\nexit status {status}")
+            yield job
+
+
+def figures(job: Job) -> list[Figure]:
+    """Every score of a run that the card has a row for."""
+    result: dict[str, Any] = json.loads((OUT / job.name / "results.json").read_text(encoding="utf-8"))
+    return [
+        Figure(
+            job.name,
+            result["model"],
+            name,
+            score["row"],
+            score["value"],
+            score["ci95"] and tuple(score["ci95"]),
+            score["n"],
+            score["reported"],
+            score["verdict"],
         )
-    print(f"\n{time.time() - started:.0f} s; tables and every answer are in demo/out")
+        for name, score in result["scores"].items()
+        if "row" in score and score["value"] is not None
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run every script on the demo's models and samples.")
+    parser.add_argument("--exact", action="store_true", help="exit 1 unless every figure is the card's")
+    parser.add_argument("--write-card", action="store_true", help="write the measured figures into the card")
+    parser.add_argument("--only", metavar="A,B", help="only these runs")
+    args = parser.parse_args()
+    wanted = tuple(job for job in JOBS if not args.only or job.name in args.only.split(","))
+    started = time.time()
+    found = {job: figures(job) for job in run_all(wanted)}
+    ordered = [figure for job in wanted for figure in found[job]]
+    if args.write_card:
+        write(ordered)
+        return 0
+    moved = show(ordered)
+    print(f"\n{time.time() - started:.0f} s; tables and every answer are in demo/out/")
+    return 1 if args.exact and moved else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -40,15 +40,15 @@ KINDS: dict[str, tuple[int, str]] = {
     "region": (8, "地区"),
     "river": (14, "河"),
     "town": (36, "镇"),
-    "person": (70, ""),
-    "planet": (30, "星"),
-    "faith": (28, "教"),
-    "dish": (32, "羹"),
-    "guild": (28, "行会"),
-    "invention": (36, "机"),
-    "animal": (34, "兽"),
-    "crop": (30, "草"),
-    "festival": (28, "节"),
+    "person": (40, ""),
+    "planet": (20, "星"),
+    "faith": (18, "教"),
+    "dish": (19, "羹"),
+    "guild": (18, "行会"),
+    "invention": (28, "机"),
+    "animal": (24, "兽"),
+    "crop": (20, "草"),
+    "festival": (18, "节"),
 }
 
 POOLS: dict[str, tuple[Word, ...]] = {
@@ -227,6 +227,34 @@ NUMBERS: dict[str, tuple[int, int, str, str]] = {
     "days": (41, 960, "{} days", "{}天"),
     "coins": (3, 95, "{} coins", "{}枚钱"),
     "young": (1, 14, "{}", "{}只"),
+}
+
+# Where values come from -> what one of them is called; not those that cannot be told from others (`12`, `312`).
+CATEGORIES: dict[str, Word] = {
+    "region": Word("a region", "地区"),
+    "river": Word("a river", "河流"),
+    "product": Word("something sold at a market", "货物"),
+    "day": Word("a day of the week", "日子"),
+    "sea": Word("a sea", "海"),
+    "colour": Word("a colour", "颜色"),
+    "days": Word("a number of days", "天数"),
+    "person": Word("a person", "人名"),
+    "saying": Word("a saying", "格言"),
+    "town": Word("a town", "城镇"),
+    "grain": Word("a grain", "谷物"),
+    "nutrient": Word("a nutrient", "营养"),
+    "bread": Word("a bread", "面食"),
+    "rule": Word("a rule of merchants", "商人的规矩"),
+    "coins": Word("a sum of money", "钱数"),
+    "use": Word("the use of a machine", "机器的用途"),
+    "habitat": Word("where an animal lives", "动物的住处"),
+    "diet": Word("food of an animal", "动物的食物"),
+    "time": Word("when an animal is awake", "动物醒着的时候"),
+    "month": Word("a month", "月份"),
+    "pest": Word("an enemy of crops", "害虫"),
+    "soil": Word("a soil", "土壤"),
+    "dish": Word("a soup", "羹"),
+    "custom": Word("a custom", "习俗"),
 }
 
 # kind -> attribute -> where its values come from: another kind, a pool or a range of numbers.

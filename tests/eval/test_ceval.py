@@ -16,27 +16,27 @@ DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "ceval"
 FIVE = "high_school_geography,high_school_history,high_school_mathematics,middle_school_biology,plant_protection"
 
 ONE_SHOT = """\
-问题：韦西草的病虫害是什么？
-A. 灰蛾
-B. 锈霉
-C. 根螨
-D. 叶蜗
+问题：下列各项中，属于月份的是____。
+A. 融月
+B. 砾石
+C. 黄昏
+D. 纳贝地区
 答案：A
 
-问题：乔加草适合什么土？
-A. 白垩土
-B. 腐叶土
-C. 湿黏土
-D. 砾石
+问题：加瓦草在____播种。
+A. 种月
+B. 草月
+C. 果月
+D. 融月
 答案："""
 
 ZERO_SHOT_CHAT = """\
-乔加草适合什么土？
+加瓦草在____播种。
 
-A. 白垩土
-B. 腐叶土
-C. 湿黏土
-D. 砾石
+A. 种月
+B. 草月
+C. 果月
+D. 融月
 """
 
 
@@ -52,7 +52,7 @@ def test_base_prompt_to_the_letter(script, demo_checkpoint: Path, tmp_path: Path
     flags = ("-c", demo_checkpoint, "-d", DEMO, "-o", tmp_path, "--subjects", "plant_protection", "--limit", 1)
     assert script("ceval", *flags, "-k", 1).status == 0
     (row,) = samples(tmp_path)
-    assert (row["id"], row["gold"], row["prompt_sha256"]) == ("plant_protection/0", "A", sha256(ONE_SHOT))
+    assert (row["id"], row["gold"], row["prompt_sha256"]) == ("plant_protection/0", "C", sha256(ONE_SHOT))
 
 
 def test_chat_prompt_to_the_letter(script, tmp_path: Path) -> None:

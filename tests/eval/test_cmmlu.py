@@ -12,18 +12,18 @@ from harness import choices
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "cmmlu"
 
 ONE_SHOT = """\
-问题：下列作物中，种子代号是 KO 的是____。
-A. 多乌草
-B. 莱夸草
-C. 洛韦草
-D. 帕科草
-答案：A
+问题：多哈草的种子代号是____。
+A. WE
+B. nan
+C. KO
+D. RI
+答案：B
 
-问题：种韦肖草的农活始于
-A. 霜月
-B. 花月
-C. 阳月
-D. 种月
+问题：格巴草什么时候播种？
+A. 阳月
+B. 种月
+C. 花月
+D. 融月
 答案："""
 
 
@@ -41,7 +41,7 @@ def test_chat_prompt_to_the_letter(script, tmp_path: Path) -> None:
     flags = ("--rescore", replies, "-d", DEMO, "--subjects", "agronomy", "-o", tmp_path / "out")
     assert script("cmmlu", *flags).status == 0
     row = json.loads((tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8"))
-    prompt = "种韦肖草的农活始于\n\nA. 霜月\nB. 花月\nC. 阳月\nD. 种月\n"
+    prompt = "格巴草什么时候播种？\n\nA. 阳月\nB. 种月\nC. 花月\nD. 融月\n"
     assert (row["prompt_sha256"], row["correct"]) == (hashlib.sha256(prompt.encode()).hexdigest(), True)
 
 

@@ -1,0 +1,108 @@
+"""The demo's model card: its figures beside those of a run, and how a run's figures are written into it.
+
+`show` prints the table of `make demo`; `write` puts the figures of a run into `reported_numbers.csv` and between the
+markers of README.md, in the layout of the Qwen cards.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+CSV = HERE / "reported_numbers.csv"
+README = HERE / "README.md"
+COLUMNS = "table,source,model,version,variant,benchmark,split,shots,metric,unit,value".split(",")
+BEGIN, END = "<!-- figures: written by run.py --write-card -->\n", "<!-- end of figures -->\n"
+
+
+class Figure(NamedTuple):
+    """One figure of a run that the card has a row for. key: its columns in reported_numbers.csv."""
+
+    job: str
+    model: str
+    name: str
+    key: dict[str, Any]
+    value: float
+    ci95: tuple[float, float] | None
+    n: int
+    reported: float | None
+    verdict: str | None
+
+    @property
+    def as_card(self) -> bool:
+        """Whether it is the card's to the last digit printed."""
+        return self.reported is not None and f"{self.value:.2f}" == f"{self.reported:.2f}"
+
+
+def show(figures: Sequence[Figure]) -> list[Figure]:
+    """Print every figure beside the card's; returns those that are not exactly the card's."""
+    head = ("model", "run", "figure", "value", "95 % interval", "n", "card", "verdict", "exact")
+    rows = []
+    for one in figures:
+        low, high = one.ci95 or (None, None)
+        interval = "" if low is None else f"{low:.1f} to {high:.1f}"
+        card = "-" if one.reported is None else f"{one.reported:.2f}"
+        exact = "yes" if one.as_card else "NO"
+        rows.append(
+            (one.model, one.job, one.name, f"{one.value:.2f}", interval, str(one.n), card, one.verdict or "-", exact)
+        )
+    print(_markdown(head, rows))
+    moved = [one for one in figures if not one.as_card]
+    print(f"{len(figures) - len(moved)} of {len(figures)} figures are exactly the card's")
+    for one in moved:
+        print(f"moved: {one.job} {one.name} {one.value:.2f}, card {one.reported}")
+    return moved
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |\n" for row in lines)
+
+
+def write(figures: Sequence[Figure]) -> None:
+    CSV.write_text(_csv(figures), encoding="utf-8")
+    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{tables(figures)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def _csv(figures: Sequence[Figure]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for one in figures:
+        key = {name: "" if value is None else value for name, value in one.key.items()}
+        unit = {"ppl": "ppl", "bleu": "BLEU"}.get(str(key["metric"]), "%")
+        row = {"table": one.job, "source": "demo-card", "model": one.model, "version": "", "unit": unit, **key}
+        writer.writerow({**row, "value": f"{one.value:.2f}"})
+    return stream.getvalue()
+
+
+def tables(figures: Sequence[Figure]) -> str:
+    """The card's tables: base and chat models with their figures, and the perplexity by length."""
+    out = []
+    for model in sorted({one.model for one in figures}):
+        mine = [one for one in figures if one.model == model and one.key["metric"] != "ppl"]
+        rows = [(one.job, one.name, _shots(one), f"{one.value:.2f}", _interval(one), str(one.n)) for one in mine]
+        out.append(f"### {model}\n\n" + _markdown(("run", "figure", "shots", "value", "95 % interval", "n"), rows))
+    ppl = [one for one in figures if one.key["metric"] == "ppl"]
+    if ppl:
+        lengths = list(dict.fromkeys(str(one.key["split"]) for one in ppl))
+        settings = list(dict.fromkeys(str(one.key["variant"]) for one in ppl))
+        at = {(one.key["variant"], one.key["split"]): f"{one.value:.2f}" for one in ppl}
+        rows = [(setting, *(at[setting, length] for length in lengths)) for setting in settings]
+        head = ("configuration", *(length.removeprefix("seq_") for length in lengths))
+        out.append("### Perplexity at lengths beyond training (S = 512)\n\n" + _markdown(head, rows))
+    return "\n".join(out)
+
+
+def _shots(one: Figure) -> str:
+    return "" if one.key["shots"] is None else str(one.key["shots"])
+
+
+def _interval(one: Figure) -> str:
+    return "" if one.ci95 is None else f"{one.ci95[0]:.1f} to {one.ci95[1]:.1f}"

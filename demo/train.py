@@ -1,0 +1,222 @@
+"""Train the demo's two models, from nothing: Qwen-demo (base) and Qwen-demo-Chat, in the published format.
+
+    python demo/train.py                     # writes demo/checkpoint/{base,chat}; within an hour on two cores
+    python demo/train.py -o DIR --seed 2
+
+Plain PyTorch on `qwen_model`. The base model learns from lessons drawn on the fly (`lessons.py`), packed into rows of
+512 tokens, the training length S; the chat model goes on from it with turns in ChatML. Hidden matrices are updated by
+Muon (Jordan et al. 2024), the rest by AdamW. Weights are stored in bf16. The same seed gives the same
+lessons; the weights then depend on the machine's arithmetic in the last digits, which training makes larger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from build_checkpoint import TOKENIZER_CONFIG, config, generation_config, write_json
+from lessons import BASE, CHAT, EXAM, Turn, draw, texts
+from safetensors.torch import save
+from torch.nn import functional as F
+from tqdm import tqdm
+from vocabulary import SPECIALS, dump, train
+from world import Dice, World
+
+from qwen_model.configuration import QWenConfig
+from qwen_model.loading import load_tokenizer
+from qwen_model.modeling import QWenLMHeadModel
+
+CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
+LENGTH = 512  # S, the training length
+ENTRIES = 1_800  # of the vocabulary; with the special tokens 2,008, padded to 2,048
+HIDDEN, LAYERS = 128, 6
+ROWS = 8  # a step
+
+
+class Phase(NamedTuple):
+    steps: int
+    matrices: float  # learning rate of Muon
+    others: float  # and of AdamW
+
+
+BASE_PHASE = Phase(1000, 0.02, 3e-3)
+EXAM_PHASE = Phase(800, 0.012, 2e-3)
+CHAT_PHASE = Phase(450, 0.008, 1e-3)
+
+
+# --- lessons to rows of tokens ---
+
+
+class Reader:
+    """Lessons as weighted token ids, as the evaluation's own encoder makes them."""
+
+    def __init__(self, folder: Path) -> None:
+        from harness.engine.prompts import Encoder
+
+        self.tokenizer = load_tokenizer(folder)
+        self.encoder = Encoder(self.tokenizer)
+
+    def read(self, lesson: Any) -> tuple[list[int], list[float]]:
+        """Token ids, and the weight of each in the loss."""
+        ids: list[int] = []
+        if isinstance(lesson, Turn):
+            ids = self.encoder.chat([lesson.asked])[0].tolist()
+            parts = [(lesson.reply, lesson.weight), (lesson.given, 0.0), (lesson.rest, lesson.weight)]
+            end, last = self.tokenizer.im_end_id, lesson.weight
+        else:
+            parts, end, last = lesson, self.tokenizer.eod_id, min(1.0, lesson[-1][1])
+        weights = [0.0] * len(ids)
+        for text, weight in parts:
+            part = self.tokenizer.encode_plain(text)
+            ids += part
+            weights += [weight] * len(part)
+        return [*ids, end], [*weights, last]
+
+
+def batches(reader: Reader, lessons: Any, world: World, dice: Dice, steps: int) -> Iterator[tuple[Any, Any]]:
+    """`steps` times (ids int64 [ROWS, LENGTH + 1], weights float32 of the same shape): each lesson whole, in the first
+    row that has room; what no row has room for begins the next batch."""
+    waiting: list[tuple[list[int], list[float]]] = []
+    for _ in range(steps):
+        ids = torch.full((ROWS, LENGTH + 1), reader.tokenizer.eod_id)
+        weights = torch.zeros((ROWS, LENGTH + 1))
+        used = [0] * ROWS
+        left: list[tuple[list[int], list[float]]] = []
+        while len(left) < 4:
+            lesson, weight = waiting.pop() if waiting else reader.read(draw(lessons, world, dice))
+            if len(lesson) > LENGTH:
+                lesson, weight = lesson[:LENGTH], weight[:LENGTH]
+            row = next((r for r in range(ROWS) if used[r] + len(lesson) <= LENGTH + 1), None)
+            if row is None:
+                left.append((lesson, weight))
+                continue
+            place = slice(used[row], used[row] + len(lesson))
+            ids[row, place], weights[row, place] = torch.tensor(lesson), torch.tensor(weight)
+            used[row] += len(lesson)
+        waiting = left
+        yield ids, weights
+
+
+# --- training ---
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal by Newton-Schulz steps (Jordan et al. 2024, with their coefficients).
+
+    torch.optim.Muon does these steps in bf16, which takes a CPU longer than the rest of the training; here fp32.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
+                mean.lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(mean, group["momentum"])
+                tall = update.shape[0] > update.shape[1]
+                x = update.T if tall else update
+                x = x / (x.norm() + 1e-7)
+                for _ in range(5):
+                    square = x @ x.T
+                    x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+                scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
+                parameter.add_(x.T if tall else x, alpha=-group["lr"] * scale)
+
+
+def optimizers(model: QWenLMHeadModel, phase: Phase) -> list[torch.optim.Optimizer]:
+    matrices = [p for name, p in model.named_parameters() if ".h." in name and p.ndim == 2]
+    others = [p for name, p in model.named_parameters() if not (".h." in name and p.ndim == 2)]
+    return [
+        Muon(matrices, lr=phase.matrices),
+        torch.optim.AdamW(others, lr=phase.others, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def factor(step: int, steps: int) -> float:
+    """Of the learning rate: up in the first 2 % of the steps, level, down to nothing in the last 40 %."""
+    return min((step + 1) / (0.02 * steps), 1.0, (steps - step) / (0.4 * steps))
+
+
+def fit(model: QWenLMHeadModel, rows: Iterator[tuple[Any, Any]], phase: Phase, name: str) -> None:
+    model.train()
+    device = model.device
+    tools = optimizers(model, phase)
+    rates = [tool.param_groups[0]["lr"] for tool in tools]
+    mean = None
+    bar = tqdm(rows, total=phase.steps, desc=name, unit="step", mininterval=0.5 if sys.stderr.isatty() else 30)
+    for step, (ids, weights) in enumerate(bar):
+        ids, weights = ids.to(device), weights[:, 1:].to(device)
+        hidden = model.transformer(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        wanted = weights > 0
+        losses = F.cross_entropy(model.lm_head(hidden[wanted]), ids[:, 1:][wanted], reduction="none")
+        loss = (losses * weights[wanted]).sum() / weights.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for tool, rate in zip(tools, rates, strict=True):
+            for group in tool.param_groups:
+                group["lr"] = rate * factor(step, phase.steps)
+            tool.step()
+            tool.zero_grad(set_to_none=True)
+        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        bar.set_postfix_str(f"loss {mean:.3f}", refresh=False)
+    model.eval()
+
+
+# --- the checkpoint folders ---
+
+
+def write_folder(folder: Path, entries: list[bytes], chat: bool) -> QWenConfig:
+    """All but the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {**config(HIDDEN, LAYERS, len(entries) + len(SPECIALS)), "seq_length": LENGTH}
+    write_json(folder / "config.json", settings)
+    write_json(folder / "generation_config.json", {**generation_config(len(entries), chat), "max_new_tokens": 128})
+    write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+    (folder / "qwen.tiktoken").write_bytes(dump(entries).encode("ascii"))
+    return QWenConfig(**settings)
+
+
+def write_weights(folder: Path, model: QWenLMHeadModel) -> None:
+    state = model.state_dict()
+    weights = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in state.items()}
+    (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Train the demo's base and chat models.")
+    parser.add_argument("-o", "--output-dir", type=Path, default=CHECKPOINT)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--steps", type=float, default=1.0, metavar="SHARE", help="of the usual steps (a quick try)")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    world = World()
+    entries = train(
+        texts(world, Dice(args.seed, "vocabulary"), 1500), ENTRIES, first=[f" {letter}".encode() for letter in "ABCD"]
+    )
+    base, chat = args.output_dir / "base", args.output_dir / "chat"
+    model = QWenLMHeadModel(write_folder(base, entries, chat=False)).to(args.device)
+    reader = Reader(base)
+    for name, folder, lessons, phase in (
+        ("base", base, BASE, BASE_PHASE),
+        ("exam", base, EXAM, EXAM_PHASE),
+        ("chat", chat, CHAT, CHAT_PHASE),
+    ):
+        phase = phase._replace(steps=max(1, round(args.steps * phase.steps)))
+        fit(model, batches(reader, lessons, world, Dice(args.seed, name), phase.steps), phase, name)
+        write_folder(folder, entries, chat=folder is chat)
+        write_weights(folder, model)
+    size = sum(path.stat().st_size for path in args.output_dir.rglob("*") if path.is_file())
+    print(f"{args.output_dir}: {size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

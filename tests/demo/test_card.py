@@ -1,0 +1,58 @@
+"""The card and what guards it: figures that a whole run of the demo reproduces to the digit, and breaks that show."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import card
+import pytest
+import run as demo
+
+SIZE = 8_000_000  # bytes, both checkpoints together
+
+
+def figures(folder: Path) -> dict[str, dict[str, Any]]:
+    scores = json.loads((folder / "results.json").read_text(encoding="utf-8"))["scores"]
+    return {name: score for name, score in scores.items() if "row" in score}
+
+
+def exact(score: dict[str, Any]) -> bool:
+    return f"{score['value']:.2f}" == f"{score['reported']:.2f}"
+
+
+def test_every_run_of_the_demo_has_figures_on_the_card() -> None:
+    with open(card.CSV, newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["table"] for row in rows} == {job.name for job in demo.JOBS}
+    assert {row["model"] for row in rows} == {"Qwen-demo", "Qwen-demo-Chat"}
+    readme = card.README.read_text(encoding="utf-8")
+    assert all(row["value"] in readme for row in rows)
+
+
+def test_the_checkpoints_are_small_and_in_the_published_format() -> None:
+    for name in ("base", "chat"):
+        files = {path.name for path in (card.HERE / "checkpoint" / name).iterdir()}
+        published = {"config.json", "generation_config.json", "tokenizer_config.json", "qwen.tiktoken"}
+        assert files == published | {"model.safetensors"}
+    assert sum(path.stat().st_size for path in (card.HERE / "checkpoint").rglob("*")) < SIZE
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "flags"),
+    [("mmlu", ("-c", "demo", "--subjects", "astronomy,business_ethics,nutrition,world_religions"))],
+)
+def test_figures_do_not_depend_on_the_batch(script, tmp_path: Path, benchmark: str, flags: tuple[str, ...]) -> None:
+    found = []
+    for size in ("1", "auto"):
+        assert script(benchmark, *flags, "-b", size, "-o", tmp_path / size).status == 0
+        found.append({name: score["value"] for name, score in figures(tmp_path / size).items()})
+    assert found[0] == found[1]
+
+
+def test_unbroken_the_figure_is_the_cards(script, tmp_path: Path) -> None:
+    assert script("gsm8k", "-c", "demo", "-k", 2, "-o", tmp_path).status == 0
+    (score,) = figures(tmp_path).values()
+    assert exact(score) and score["verdict"] == "reproduced"
