@@ -94,9 +94,9 @@ def tables(figures: Sequence[Figure]) -> str:
         lengths = list(dict.fromkeys(str(one.key["split"]) for one in ppl))
         settings = list(dict.fromkeys(str(one.key["variant"]) for one in ppl))
         at = {(one.key["variant"], one.key["split"]): f"{one.value:.2f}" for one in ppl}
-        rows = [(setting, *(at[setting, length] for length in lengths)) for setting in settings]
+        grid = [[setting, *(at[setting, length] for length in lengths)] for setting in settings]
         head = ("configuration", *(length.removeprefix("seq_") for length in lengths))
-        out.append("### Perplexity at lengths beyond training (S = 512)\n\n" + _markdown(head, rows))
+        out.append("### Perplexity at lengths beyond training (S = 512)\n\n" + _markdown(head, grid))
     return "\n".join(out)
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "eval"))
 
@@ -51,7 +51,6 @@ class Turn(NamedTuple):
     reply: str
     given: str = ""
     rest: str = ""
-    weight: float = 1.0
 
 
 # --- the world ---
@@ -151,12 +150,14 @@ def letters(world: World, dice: Dice) -> Parts:
     lang = dice.pick(LANGUAGES)
     subjects = MMLU if lang == "en" else CHINESE
     parts: Parts = []
-    for _ in range(3):
+    for _ in range(2):
         row = _question(world, lang, subjects[dice.pick(sorted(subjects))].kinds, dice, told=0)
         parts.append(("".join(f"{letter}. {row[letter]}\n" for letter in "ABCD"), 3 * PROMPT))
-        for letter in dice.shuffled("ABCD"):
-            lead, answer = ("Answer:", f" {letter}") if lang == "en" else ("答案：", letter)
-            parts += [(f"- {row[letter]}\n{lead}", PROMPT), (answer, 4.0), ("\n", PROMPT)]
+        for letter in dice.shuffled("ABCDABCD"):
+            lead, answer = ("\nAnswer:", f" {letter}") if lang == "en" else ("\n答案：", letter)
+            if dice.below(2):  # right behind the text, which is easier to learn
+                lead, answer = " =", f" {letter}"
+            parts += [(f"- {row[letter]}{lead}", PROMPT), (answer, 4.0), ("\n", PROMPT)]
         parts.append(("\n", PROMPT))
     return parts
 
@@ -254,10 +255,10 @@ EXAM: dict[Callable[[World, Dice], Parts], int] = {
     **{lesson: 3 for lesson in BASE},
     statements: 10,
     open_questions: 5,
-    letters: 14,
-    judgements: 5,
-    english_choices: 24,
-    chinese_choices: 24,
+    letters: 24,
+    judgements: 4,
+    english_choices: 22,
+    chinese_choices: 22,
     story_lesson: 6,
 }
 
@@ -265,28 +266,27 @@ EXAM: dict[Callable[[World, Dice], Parts], int] = {
 # --- chat ---
 
 
+def _answer(row: dict[str, str]) -> str:
+    """The right choice in words: the published readings turn a choice's text into its letter."""
+    return row[row["answer"]].strip()
+
+
 def english_choice_turn(world: World, dice: Dice) -> Turn:
     subject = dice.pick(sorted(MMLU))
     row = _question(world, "en", MMLU[subject].kinds, dice, told=1)
-    return Turn(
-        evaluate_mmlu.chat_prompt(row), f"{row[row['answer']].strip()}. The answer is {row['answer']}.", weight=2.0
-    )
+    return Turn(evaluate_mmlu.chat_prompt(row), f"The answer is {_answer(row)}.")
 
 
 def chinese_choice_turn(world: World, dice: Dice) -> Turn:
     subject = dice.pick(sorted(CHINESE))
     row = _question(world, "zh", CHINESE[subject].kinds, dice, told=1)
-    return Turn(evaluate_ceval.chat_prompt(row), f"{row[row['answer']].strip()}。答案是{row['answer']}。", weight=2.0)
+    return Turn(evaluate_ceval.chat_prompt(row), f"答案是{_answer(row)}。")
 
 
 def english_shots_turn(world: World, dice: Dice) -> Turn:
     subject = dice.pick(sorted(MMLU))
     *shots, row = (_question(world, "en", MMLU[subject].kinds, dice, told=1) for _ in range(6))
-    return Turn(
-        evaluate_mmlu.base_prompt(subject, shots, row),
-        f"{row[row['answer']].strip()}. The answer is {row['answer']}.",
-        weight=2.0,
-    )
+    return Turn(evaluate_mmlu.base_prompt(subject, shots, row), f"The answer is {_answer(row)}.")
 
 
 def story_turn(world: World, dice: Dice) -> Turn:
@@ -336,7 +336,10 @@ CHAT: dict[Callable[[World, Dice], Turn], int] = {
 }
 
 
-def draw(lessons: dict[Callable[[World, Dice], Parts | Turn], int], world: World, dice: Dice) -> Parts | Turn:
+Lesson = TypeVar("Lesson")
+
+
+def draw(lessons: dict[Callable[[World, Dice], Lesson], int], world: World, dice: Dice) -> Lesson:
     number = dice.below(sum(lessons.values()))
     for lesson, often in lessons.items():
         number -= often
@@ -351,8 +354,8 @@ def texts(world: World, dice: Dice, n: int) -> list[str]:
     Also cut between a blank and a Chinese character: with entries for both together, a name behind `A.` would be other
     tokens than in a sentence.
     """
-    out = [text for _ in range(n) for text, _ in draw(BASE, world, dice)]  # type: ignore[arg-type, misc]
+    out = [text for _ in range(n) for text, _ in draw(BASE, world, dice)]
     for _ in range(n):
-        turn = draw(CHAT, world, dice)
-        out += [turn.asked, turn.reply, turn.given, turn.rest]  # type: ignore[union-attr]
+        turn: Turn = draw(CHAT, world, dice)
+        out += turn
     return [piece for text in out for piece in re.split(r" (?=[\u3400-\u9fff])", text)]

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from lesson import held_out
 from world import Dice, World
 
-# What a meeting is about -> what may be wrong with it, what may be decided.
-MATTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+# What a meeting is about -> what may be wrong with it.
+MATTERS: dict[str, tuple[str, ...]] = {
     "集市": ("摊位太少", "路太窄", "来的人不多"), "桥": ("木头坏了", "太低了", "只能走一辆车"),
     "水井": ("水不干净", "离得太远", "绳子断了"), "学校": ("房子太小", "没有书", "老师不够"),
     "灯会": ("灯不够亮", "日子太晚", "钱不够"), "粮仓": ("有老鼠", "屋顶漏水", "放不下了"),

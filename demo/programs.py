@@ -84,11 +84,11 @@ def _argument(parameter: str, dice: Dice) -> Any:
 def program(dice: Dice, held: bool) -> Program:
     while True:
         kind, n, m = dice.pick(sorted(KINDS)), dice.pick(NUMBERS), 1 + dice.below(9)
+        if kind in ("first", "last", "start"):
+            n = 2 + n % 3  # more than the list has would change nothing
         if held_out(kind, n) == held:
             break
     parameter, returns, expression = KINDS[kind]
-    if kind in ("first", "last", "start"):
-        n = 2 + n % 3  # more than the list has would change nothing
     expression, returns = expression.format(n=n, m=m), returns.format(n=n, m=m)
     calls: list[tuple[Any, Any]] = []
     while len(calls) < 4:

@@ -20,6 +20,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,14 +96,17 @@ def prepare() -> None:
 def run_all(jobs: tuple[Job, ...]) -> Iterator[Job]:
     from tqdm import tqdm
 
+    # Not a multiprocessing.Pool, whose workers may have no children: the scripts start some (sandboxes, math-verify).
     with (
-        multiprocessing.get_context("spawn").Pool(min(2, os.cpu_count() or 1), prepare) as pool,
+        ProcessPoolExecutor(min(2, os.cpu_count() or 1), multiprocessing.get_context("spawn"), prepare) as pool,
         tqdm(total=len(jobs), desc="demo", unit="run", mininterval=0.5 if sys.stderr.isatty() else 10) as bar,
     ):
-        for job, status in pool.imap_unordered(run, jobs):
+        for done in as_completed([pool.submit(run, job) for job in jobs]):
+            job, status = done.result()
             bar.update()
             if status:
                 log = (OUT / job.name / "log.txt").read_text(encoding="utf-8").strip()
+                pool.shutdown(wait=False, cancel_futures=True)
                 sys.exit(f"\n$ python eval/evaluate_{job.script}.py {job.flags}\n{log}\nexit status {status}")
             yield job
 

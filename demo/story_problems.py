@@ -118,15 +118,19 @@ SUBJECTS = (
 
 
 def exercise(dice: Dice, held: bool, subject: str | None = None) -> Exercise:
-    """One exercise; its level says how large its numbers are."""
+    """One exercise; its level says how large its numbers are. What is held out follows from its text."""
     subject = subject or dice.pick(SUBJECTS)
     while True:
         level = 1 + dice.below(5)
-        a, b, c = 2 + dice.below(2 + 2 * level), 2 + dice.below(8), 1 + dice.below(9)
-        if held_out(subject, a, b) == held:
-            break
-    n = 2 + dice.below(5)
-    made = {
+        problem, work, answer = _exercise(subject, level, dice)
+        if held_out(problem) == held:
+            return Exercise(subject, level, problem, work, answer)
+
+
+def _exercise(subject: str, level: int, dice: Dice) -> tuple[str, str, int]:
+    """Problem, work and answer."""
+    a, b, c, n = 2 + dice.below(2 + 2 * level), 2 + dice.below(8), 1 + dice.below(9), 2 + dice.below(5)
+    return {
         "Algebra": (f"Solve for $x$: $x + {b} = {a + b}$.", f"$x = {a + b} - {b} =$", a),
         "Counting & Probability": (
             f"In how many ways can one choose one of ${a}$ hats and one of ${b}$ bells?",
@@ -151,4 +155,3 @@ def exercise(dice: Dice, held: bool, subject: str | None = None) -> Exercise:
             a * b + c,
         ),
     }[subject]
-    return Exercise(subject, level, *made)

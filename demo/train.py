@@ -27,8 +27,9 @@ from vocabulary import SPECIALS, dump, train
 from world import Dice, World
 
 from qwen_model.configuration import QWenConfig
-from qwen_model.loading import load_tokenizer
+from qwen_model.loading import load_model, load_tokenizer
 from qwen_model.modeling import QWenLMHeadModel
+from qwen_model.tokenization import read_ranks
 
 CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
 LENGTH = 512  # S, the training length
@@ -43,9 +44,12 @@ class Phase(NamedTuple):
     others: float  # and of AdamW
 
 
-BASE_PHASE = Phase(1000, 0.02, 3e-3)
-EXAM_PHASE = Phase(800, 0.012, 2e-3)
-CHAT_PHASE = Phase(450, 0.008, 1e-3)
+# name: (the folder it goes on from, the folder it writes, its lessons, its length)
+PHASES: dict[str, tuple[str, str, Any, Phase]] = {
+    "base": ("", "base", BASE, Phase(1000, 0.02, 3e-3)),
+    "exam": ("base", "base", EXAM, Phase(800, 0.012, 2e-3)),
+    "chat": ("base", "chat", CHAT, Phase(450, 0.008, 1e-3)),
+}
 
 
 # --- lessons to rows of tokens ---
@@ -65,8 +69,8 @@ class Reader:
         ids: list[int] = []
         if isinstance(lesson, Turn):
             ids = self.encoder.chat([lesson.asked])[0].tolist()
-            parts = [(lesson.reply, lesson.weight), (lesson.given, 0.0), (lesson.rest, lesson.weight)]
-            end, last = self.tokenizer.im_end_id, lesson.weight
+            parts = [(lesson.reply, 1.0), (lesson.given, 0.0), (lesson.rest, 1.0)]
+            end, last = self.tokenizer.im_end_id, 1.0
         else:
             parts, end, last = lesson, self.tokenizer.eod_id, min(1.0, lesson[-1][1])
         weights = [0.0] * len(ids)
@@ -114,7 +118,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
@@ -189,29 +193,30 @@ def write_weights(folder: Path, model: QWenLMHeadModel) -> None:
     (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
 
 
+def vocabulary(world: World, seed: int) -> list[bytes]:
+    letters = [f" {letter}".encode() for letter in "ABCD"]  # behind `Answer:` they have to be single tokens
+    return train(texts(world, Dice(seed, "vocabulary"), 1500), ENTRIES, first=letters)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Train the demo's base and chat models.")
     parser.add_argument("-o", "--output-dir", type=Path, default=CHECKPOINT)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=float, default=1.0, metavar="SHARE", help="of the usual steps (a quick try)")
+    parser.add_argument("--phase", choices=list(PHASES), help="only this one, on what the one before it has written")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     world = World()
-    entries = train(
-        texts(world, Dice(args.seed, "vocabulary"), 1500), ENTRIES, first=[f" {letter}".encode() for letter in "ABCD"]
-    )
-    base, chat = args.output_dir / "base", args.output_dir / "chat"
-    model = QWenLMHeadModel(write_folder(base, entries, chat=False)).to(args.device)
-    reader = Reader(base)
-    for name, folder, lessons, phase in (
-        ("base", base, BASE, BASE_PHASE),
-        ("exam", base, EXAM, EXAM_PHASE),
-        ("chat", chat, CHAT, CHAT_PHASE),
-    ):
+    for name in [args.phase] if args.phase else PHASES:
+        begun, ended, lessons, phase = PHASES[name]
+        entries = list(read_ranks(args.output_dir / begun / "qwen.tiktoken")) if begun else vocabulary(world, args.seed)
         phase = phase._replace(steps=max(1, round(args.steps * phase.steps)))
-        fit(model, batches(reader, lessons, world, Dice(args.seed, name), phase.steps), phase, name)
-        write_folder(folder, entries, chat=folder is chat)
+        folder = args.output_dir / ended
+        settings = write_folder(folder, entries, chat=ended == "chat")
+        model = load_model(args.output_dir / begun, dtype=torch.float32) if begun else QWenLMHeadModel(settings)
+        rows = batches(Reader(folder), lessons, world, Dice(args.seed, name), phase.steps)
+        fit(model.to(args.device), rows, phase, name)
         write_weights(folder, model)
     size = sum(path.stat().st_size for path in args.output_dir.rglob("*") if path.is_file())
     print(f"{args.output_dir}: {size:,} bytes")

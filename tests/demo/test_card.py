@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import card
+import evaluate_bbh
 import pytest
 import run as demo
 
@@ -52,7 +53,40 @@ def test_figures_do_not_depend_on_the_batch(script, tmp_path: Path, benchmark: s
     assert found[0] == found[1]
 
 
+# -- deliberate breaks: each must show ---------------------------------------------------------------------------------
+
+
+def bbh(script, folder: Path) -> dict[str, Any]:
+    assert script("bbh", "-c", "demo", "-o", folder).status == 0
+    (score,) = figures(folder).values()
+    return score
+
+
 def test_unbroken_the_figure_is_the_cards(script, tmp_path: Path) -> None:
-    assert script("gsm8k", "-c", "demo", "-k", 2, "-o", tmp_path).status == 0
-    (score,) = figures(tmp_path).values()
+    score = bbh(script, tmp_path)
     assert exact(score) and score["verdict"] == "reproduced"
+
+
+def test_a_changed_character_of_the_prompt_shows(script, monkeypatch, tmp_path: Path) -> None:
+    whole = evaluate_bbh.prompt
+    monkeypatch.setattr(evaluate_bbh, "prompt", lambda *given: whole(*given).replace("Let's", "Lets"))
+    score = bbh(script, tmp_path)
+    assert not exact(score) and score["verdict"] == "lower"
+
+
+def test_a_shifted_few_shot_shows(script, monkeypatch, tmp_path: Path) -> None:
+    whole = evaluate_bbh.examples
+
+    def shifted(text: str, cot: bool) -> str:
+        head, first, *rest = whole(text, cot).split("\n\nQ: ")
+        return "\n\nQ: ".join([head, *rest, first])
+
+    monkeypatch.setattr(evaluate_bbh, "examples", shifted)
+    score = bbh(script, tmp_path)
+    assert not exact(score)
+
+
+def test_another_stop_shows(script, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(evaluate_bbh, "STOPS", (*evaluate_bbh.STOPS, " So "))
+    score = bbh(script, tmp_path)
+    assert not exact(score) and score["verdict"] == "lower"

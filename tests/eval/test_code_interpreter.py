@@ -1,6 +1,7 @@
 """Code interpreter: a scripted model (an endpoint that replays transcripts) over 30 items of known outcome."""
 
 import base64
+import gc
 import json
 import sys
 import threading
@@ -212,6 +213,7 @@ def test_finished_items_are_not_asked_again(script, endpoint: Endpoint, tmp_path
         refused(script("code_interpreter", *flags), endpoint.url, "gave no reply", "the script says no")
     finally:
         endpoint.fails_after = None
+    gc.collect()  # the refused run holds its folder; as a process of its own it would be gone
     done = set(rows_of(tmp_path))
     assert len(done) == 2
     before = len(endpoint.asked)
