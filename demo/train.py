@@ -5,8 +5,8 @@
 
 Plain PyTorch on `qwen_model`. The base model learns from lessons drawn on the fly (`lessons.py`), packed into rows of
 512 tokens, the training length S; the chat model goes on from it with turns in ChatML. Hidden matrices are updated by
-Muon (Jordan et al. 2024), the rest by AdamW. Weights are stored in bf16. The same seed gives the same
-lessons; the weights then depend on the machine's arithmetic in the last digits, which training makes larger.
+Muon (Jordan et al. 2024), the rest by AdamW. Weights are stored in bf16. The same seed gives the same lessons; the weights
+then depend on the machine's arithmetic in the last digits, which training makes larger.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Phase(NamedTuple):
 
 # name: (the folder it goes on from, the folder it writes, its lessons, its length)
 PHASES: dict[str, tuple[str, str, Any, Phase]] = {
-    "base": ("", "base", BASE, Phase(1000, 0.02, 3e-3)),
-    "exam": ("base", "base", EXAM, Phase(800, 0.012, 2e-3)),
-    "chat": ("base", "chat", CHAT, Phase(450, 0.008, 1e-3)),
+    "base": ("", "base", BASE, Phase(2500, 0.02, 3e-3)),
+    "exam": ("base", "base", EXAM, Phase(1500, 0.012, 2e-3)),
+    "chat": ("base", "chat", CHAT, Phase(600, 0.008, 1e-3)),
 }
 
 
