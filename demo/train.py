@@ -5,8 +5,8 @@
 
 Plain PyTorch on `qwen_model`. The base model learns from lessons drawn on the fly (`lessons.py`), packed into rows of
 512 tokens, the training length S; the chat model goes on from it with turns in ChatML. Hidden matrices are updated by
-Muon (Jordan et al. 2024), the rest by AdamW. Weights are stored in bf16. The same seed gives the same lessons; the weights
-then depend on the machine's arithmetic in the last digits, which training makes larger.
+Muon (Jordan et al. 2024), the rest by AdamW. Weights are stored in bf16. The same seed gives the same lessons; the
+weights then depend on the machine's arithmetic in the last digits, which training makes larger.
 """
 
 from __future__ import annotations
