@@ -127,7 +127,7 @@ def agree(sandbox, samples):
     # Its limit is wall time: on a busy machine it calls right programs too slow. Those get another try, as ours do.
     for index, (row, completion) in enumerate(samples):
         if theirs[index]["result"] == "timed out" and ours[index].passed:
-            theirs[index] = check_correctness(row, completion, 6.0)
+            theirs[index] = check_correctness(row, completion, 20.0)
     theirs = [verdict["passed"] for verdict in theirs]
     pairs = list(zip(samples, ours, theirs, strict=True))
     differ = [
