@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 CSV = HERE / "reported_numbers.csv"
 README = HERE / "README.md"
 COLUMNS = "table,source,model,version,variant,benchmark,split,shots,metric,unit,value".split(",")
+KEY = ("benchmark", "split", "shots", "metric", "variant")  # what tells a run's figures apart
 BEGIN, END = "<!-- figures: written by run.py --write-card -->\n", "<!-- end of figures -->\n"
 
 
@@ -38,8 +39,24 @@ class Figure(NamedTuple):
         return self.reported is not None and f"{self.value:.2f}" == f"{self.reported:.2f}"
 
 
-def show(figures: Sequence[Figure]) -> list[Figure]:
-    """Print every figure beside the card's; returns those that are not exactly the card's."""
+def lost(figures: Sequence[Figure], runs: Collection[str]) -> list[str]:
+    """The card's figures of these runs that they no longer give."""
+    given = {(one.job, *_columns(one.key)) for one in figures}
+    with open(CSV, newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["table"] in runs]
+    return [
+        " ".join(filter(None, key))
+        for row in rows
+        if (key := (row["table"], *(row[name] for name in KEY))) not in given
+    ]
+
+
+def _columns(key: dict[str, Any]) -> tuple[str, ...]:
+    return tuple("" if key[name] is None else str(key[name]) for name in KEY)
+
+
+def show(figures: Sequence[Figure], runs: Collection[str]) -> list[str]:
+    """Print every figure beside the card's; returns a line for each that moved or is gone."""
     head = ("model", "run", "figure", "value", "95 % interval", "n", "card", "verdict", "exact")
     rows = []
     for one in figures:
@@ -51,10 +68,10 @@ def show(figures: Sequence[Figure]) -> list[Figure]:
             (one.model, one.job, one.name, f"{one.value:.2f}", interval, str(one.n), card, one.verdict or "-", exact)
         )
     print(_markdown(head, rows))
-    moved = [one for one in figures if not one.as_card]
+    moved = [f"moved: {o.job} {o.name} {o.value:.2f}, card {o.reported}" for o in figures if not o.as_card]
     print(f"{len(figures) - len(moved)} of {len(figures)} figures are exactly the card's")
-    for one in moved:
-        print(f"moved: {one.job} {one.name} {one.value:.2f}, card {one.reported}")
+    moved += [f"gone: {name}, which the card has" for name in lost(figures, runs)]
+    print("".join(f"{line}\n" for line in moved), end="")
     return moved
 
 
@@ -75,7 +92,7 @@ def _csv(figures: Sequence[Figure]) -> str:
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for one in figures:
-        key = {name: "" if value is None else value for name, value in one.key.items()}
+        key = dict(zip(KEY, _columns(one.key), strict=True))
         unit = {"ppl": "ppl", "bleu": "BLEU"}.get(str(key["metric"]), "%")
         row = {"table": one.job, "source": "demo-card", "model": one.model, "version": "", "unit": unit, **key}
         writer.writerow({**row, "value": f"{one.value:.2f}"})

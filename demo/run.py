@@ -137,6 +137,11 @@ def main() -> int:
     parser.add_argument("--write-card", action="store_true", help="write the measured figures into the card")
     parser.add_argument("--only", metavar="A,B", help="only these runs")
     args = parser.parse_args()
+    names = [job.name for job in JOBS]
+    if unknown := [name for name in (args.only or "").split(",") if name and name not in names]:
+        parser.error(f"--only: there is no run {unknown[0]!r}; there are {', '.join(names)}")
+    if args.only and args.write_card:
+        parser.error("--write-card wants every run: leave --only out")
     wanted = tuple(job for job in JOBS if not args.only or job.name in args.only.split(","))
     started = time.time()
     found = {job: figures(job) for job in run_all(wanted)}
@@ -144,7 +149,7 @@ def main() -> int:
     if args.write_card:
         write(ordered)
         return 0
-    moved = show(ordered)
+    moved = show(ordered, [job.name for job in wanted])
     print(f"\n{time.time() - started:.0f} s; tables and every answer are in demo/out/")
     return 1 if args.exact and moved else 0
 

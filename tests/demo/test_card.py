@@ -53,6 +53,31 @@ def test_figures_do_not_depend_on_the_batch(script, tmp_path: Path, benchmark: s
     assert found[0] == found[1]
 
 
+def a_figure(**changes: Any) -> card.Figure:
+    key = {"benchmark": "bbh", "split": "", "shots": 3, "metric": "acc", "variant": None}
+    one = card.Figure("bbh", "Qwen-demo", "acc", key, 55.0, (42.5, 66.9), 60, 55.0, "reproduced")
+    return one._replace(**changes)
+
+
+def test_a_figure_that_moved_or_is_gone_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert card.show([a_figure()], ["bbh"]) == []
+    assert card.show([a_figure(value=56.67)], ["bbh"]) == ["moved: bbh acc 56.67, card 55.0"]
+    other = a_figure(key={**a_figure().key, "metric": "acc_other"})
+    assert card.show([other], ["bbh"]) == ["gone: bbh bbh 3 acc, which the card has"]
+    assert card.show([], ["mbpp"]) == ["gone: mbpp mbpp 3 pass@1, which the card has"]
+    assert "gone: bbh" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--only", "mmmlu"], ["--only", "mmlu", "--write-card"]])
+def test_wrong_use_runs_nothing_and_leaves_the_card(flags, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before = card.CSV.read_bytes(), card.README.read_bytes()
+    monkeypatch.setattr("sys.argv", ["run.py", *flags])
+    with pytest.raises(SystemExit) as ended:
+        demo.main()
+    assert ended.value.code == 2 and flags[-1].removeprefix("--") in capsys.readouterr().err
+    assert (card.CSV.read_bytes(), card.README.read_bytes()) == before
+
+
 # -- deliberate breaks: each must show ---------------------------------------------------------------------------------
 
 
