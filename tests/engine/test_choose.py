@@ -5,67 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-import transformers
 
 from harness.engine import ChoiceRequest, choose
 from harness.engine.local import LocalEngine
 from harness.errors import UserError
-from qwen_model import QWenConfig, QWenLMHeadModel
 
-VOCAB = 128
-TRAINED = 64  # training length of the tiny Qwen: NTK and LogN act beyond it
-SMALL = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GQA = {**SMALL, "num_key_value_heads": 2}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def lively(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Weights large enough that attention picks tokens and the four logits differ."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * (1.5 / parameter.shape[-1] ** 0.5))
-            else:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model.eval()
-
-
-def qwen(**changes) -> torch.nn.Module:
-    settings = {
-        "vocab_size": VOCAB,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "kv_channels": 8,
-        "intermediate_size": 64,
-        "seq_length": TRAINED,
-        "fp32": True,
-    }
-    return lively(QWenLMHeadModel(QWenConfig(**{**settings, **changes})))
-
-
-def other(name: str, **settings) -> torch.nn.Module:
-    config = getattr(transformers, f"{name}Config")(**settings)
-    return lively(transformers.AutoModelForCausalLM.from_config(config))
-
+from .models import GQA, SMALL, VOCAB, other, qwen
 
 MODELS = {
     "qwen-1": qwen,

@@ -6,38 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-import transformers
 
 from harness.engine import GenerateRequest, Reply, forward, generate
 from harness.engine.local import CPU_TOKENS, LocalEngine
 from harness.engine.prefix import Group
 from harness.errors import UserError
-from qwen_model import QWenConfig, QWenLMHeadModel
 from qwen_model.loading import load_model, load_tokenizer
 
-VOCAB = 128
+from .models import GQA, SMALL, VOCAB, other, qwen
+
 ENDS = frozenset(range(5, 10))  # stop tokens: enough of them that a random model says one
-TRAINED = 64  # training length of the tiny Qwen: NTK and LogN act beyond it
-GQA = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 5,
-}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Spell:
@@ -47,54 +25,24 @@ class Spell:
         return "".join(f"<{i}>" for i in ids)
 
 
-def lively(model: torch.nn.Module, seed: int = 0) -> Any:
-    """Weights large enough that attention picks the tokens and replies vary."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * (1.5 / parameter.shape[-1] ** 0.5))
-            else:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model.eval()
-
-
-def qwen(**changes: Any) -> Any:
-    settings = {
-        "vocab_size": VOCAB,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "kv_channels": 8,
-        "intermediate_size": 64,
-        "seq_length": TRAINED,
-        "fp32": True,
-    }
-    return lively(QWenLMHeadModel(QWenConfig(**{**settings, **changes})))
-
-
-def other(name: str, **changes: Any) -> Any:
-    config = getattr(transformers, f"{name}Config")(**{**GQA, **changes})
-    return lively(transformers.AutoModelForCausalLM.from_config(config))
-
-
 MODELS: dict[str, Callable[[], Any]] = {
     "qwen-1": qwen,
-    "qwen2": lambda: other("Qwen2"),
-    "llama": lambda: other("Llama"),
+    "qwen2": lambda: other("Qwen2", **GQA),
+    "llama": lambda: other("Llama", **GQA),
     "qwen-1, windows that most texts outgrow": lambda: qwen(window_attn=[48, 90]),
     "qwen-1, windows without NTK": lambda: qwen(window_attn=[None, 70], use_dynamic_ntk=False),
-    "mistral, a window that most texts outgrow": lambda: other("Mistral", sliding_window=48),
+    "mistral, a window that most texts outgrow": lambda: other("Mistral", **GQA, sliding_window=48),
     "gemma2, soft capping": lambda: other(
         "Gemma2",
+        **GQA,
         head_dim=8,
         sliding_window=48,
         attn_logit_softcapping=5.0,
         final_logit_softcapping=3.0,
         query_pre_attn_scalar=8,
     ),
-    "granite, scaled logits": lambda: other("Granite", logits_scaling=4.0, attention_multiplier=0.5),
-    "gpt-neox, its own attention": lambda: other("GPTNeoX", num_key_value_heads=4),
+    "granite, scaled logits": lambda: other("Granite", **GQA, logits_scaling=4.0, attention_multiplier=0.5),
+    "gpt-neox, its own attention": lambda: other("GPTNeoX", **SMALL, num_key_value_heads=4),
 }
 IN_FULL = ("qwen-1", "qwen2")
 

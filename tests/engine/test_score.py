@@ -6,29 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.engine import ScoreRequest, score
 from harness.engine.local import LocalEngine
 from harness.errors import UserError
-from qwen_model import QWenConfig, QWenLMHeadModel
 from qwen_model.long_context import LongContext
 
-VOCAB = 128
-TRAINED = 64  # training length of the tiny Qwen
-GQA = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 5,
-}
+from . import models
+from .models import GQA, TRAINED, VOCAB, other
+
 SWITCHES = {
     "none": LongContext(False, False),
     "ntk": LongContext(True, False),
@@ -39,42 +26,8 @@ SWITCHES = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def lively(model: torch.nn.Module, seed: int = 0) -> Any:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * (1.5 / parameter.shape[-1] ** 0.5))
-            else:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model.eval()
-
-
 def qwen(**changes: Any) -> Any:
-    settings = {
-        "vocab_size": VOCAB,
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "kv_channels": 8,
-        "intermediate_size": 64,
-        "seq_length": TRAINED,
-        "fp32": True,
-    }
-    return lively(QWenLMHeadModel(QWenConfig(**{**settings, **changes})))
-
-
-def other(name: str, **settings: Any) -> Any:
-    config = getattr(transformers, f"{name}Config")(**settings)
-    return lively(transformers.AutoModelForCausalLM.from_config(config))
+    return models.qwen(**{"num_hidden_layers": 3, **changes})
 
 
 MODELS: dict[str, Callable[[], Any]] = {
