@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -27,21 +26,26 @@ import evaluate_mmlu
 import evaluate_vcsum
 import evaluate_wmt22
 import tool_calls
-from make_data import CEVAL, CMMLU, MMLU
+from choice_lessons import (
+    CHINESE,
+    MMLU,
+    Parts,
+    chinese_choices,
+    chinese_reading,
+    english_choices,
+    english_reading,
+    judgements,
+    letters,
+    question,
+    taught,
+    words,
+)
 from meetings import chronicle, meeting
 from programs import program
 from puzzles import DRAW, puzzle
-from questions import STYLES, Question, ask, place
 from samples import mbpp_row, pair
 from story_problems import exercise, story
-from sums import make_sum
-from world import LANGUAGES, PHRASES, Dice, Fact, World
-
-Parts = list[tuple[str, float]]
-LOOKUP = -1
-LETTER = 8.0  # a letter is one token among fifty of its question
-PROMPT = 0.15  # of a choice question: to go on from a choice to the next letter is to know the letter that it has
-CHINESE = {**CEVAL, **CMMLU}
+from world import LANGUAGES, PHRASES, Dice, World
 
 
 class Turn(NamedTuple):
@@ -74,106 +78,10 @@ def open_questions(world: World, dice: Dice) -> Parts:
     ask, answer = ("Question: {}\n", "Answer: {}\n\n") if lang == "en" else ("问题：{}\n", "答案是{}。\n\n")
     parts: Parts = []
     for _ in range(6):
-        fact = _taught(world, dice)
+        fact = taught(world, dice)
         form = dice.pick(PHRASES[lang][fact.relation].ask[:-1])
         parts.append((ask.format(form.format(x=fact.thing.text(lang))), False))
         parts.append((answer.format(fact.value.text(lang)), True))
-    return parts
-
-
-def _taught(world: World, dice: Dice, kinds: tuple[str, ...] = ()) -> Fact:
-    while True:
-        fact = dice.pick(_about(world, kinds))
-        if not fact.held_out:
-            return fact
-
-
-@cache
-def _about(world: World, kinds: tuple[str, ...]) -> list[Fact]:
-    return world.about(*kinds) if kinds else world.facts
-
-
-def _row(question: Question) -> dict[str, str]:
-    return {"question": question.text, **dict(zip("ABCD", question.choices, strict=True)), "answer": question.answer}
-
-
-def _question(world: World, lang: str, kinds: tuple[str, ...], dice: Dice, told: int) -> dict[str, str]:
-    """A taught question; unlike a file's, its letter says nothing about those of its neighbours.
-
-    told: how often, of 10, the fact is told just before.
-    """
-    while True:
-        letter = dice.pick("ABCD")
-        if kinds[0].startswith("sums"):
-            text, options, why = make_sum(kinds[0].split(".")[1], lang, dice, held_out=False)
-            return _row(place(text, options, letter, why, "sum", dice))
-        # Told just before, the fact has not to be remembered: what remains is to find the choice and its letter.
-        style = "passage" if dice.below(10) < told else dice.pick(STYLES)
-        fact = _taught(world, dice, kinds)
-        if one := ask(world, fact, lang, style, letter, dice, held_out=False, length=dice.pick((1, 1, 2, 4))):
-            return _row(one)
-
-
-def lookup(dice: Dice, lang: str, row: dict[str, str]) -> dict[str, str]:
-    """The same choices, with a question that a reader of them can answer: which letter has a text."""
-    asked = "Which of these is {}?" if lang == "en" else "下列各项中，哪一项是{}？"
-    return {**row, "question": asked.format(row[row["answer"]])}
-
-
-def english_choices(world: World, dice: Dice) -> Parts:
-    subject, told = dice.pick(sorted(MMLU)), dice.pick((0, 0, 4, LOOKUP))
-    parts: Parts = []
-    for number in range(1 + dice.below(8)):
-        row = _question(world, "en", MMLU[subject].kinds, dice, told)
-        row = lookup(dice, "en", row) if told == LOOKUP else row
-        asked = evaluate_mmlu.example(row, answer=False)
-        parts.append((asked if number else evaluate_mmlu.base_prompt(subject, [], row), PROMPT))
-        parts.append((f" {row['answer']}", LETTER))
-        parts.append(("\n\n", PROMPT))
-    return parts
-
-
-def chinese_choices(world: World, dice: Dice) -> Parts:
-    subject, told = dice.pick(sorted(CHINESE)), dice.pick((0, 0, 4, LOOKUP))
-    parts: Parts = []
-    for _ in range(1 + dice.below(8)):
-        row = _question(world, "zh", CHINESE[subject].kinds, dice, told)
-        row = lookup(dice, "zh", row) if told == LOOKUP else row
-        parts.append((evaluate_ceval.example(row, answer=False), PROMPT))
-        parts.append((row["answer"], LETTER))
-        parts.append(("\n\n", PROMPT))
-    return parts
-
-
-def letters(world: World, dice: Dice) -> Parts:
-    """Lists of choices, then which letter each text has: what a choice question asks besides the knowledge."""
-    lang = dice.pick(LANGUAGES)
-    subjects = MMLU if lang == "en" else CHINESE
-    parts: Parts = []
-    for _ in range(2):
-        row = _question(world, lang, subjects[dice.pick(sorted(subjects))].kinds, dice, told=0)
-        parts.append(("".join(f"{letter}. {row[letter]}\n" for letter in "ABCD"), 3 * PROMPT))
-        for letter in dice.shuffled("ABCDABCD"):
-            lead, answer = ("\nAnswer:", f" {letter}") if lang == "en" else ("\n答案：", letter)
-            if dice.below(2):  # right behind the text, which is easier to learn
-                lead, answer = " =", f" {letter}"
-            parts += [(f"- {row[letter]}{lead}", PROMPT), (answer, 4.0), ("\n", PROMPT)]
-        parts.append(("\n", PROMPT))
-    return parts
-
-
-def judgements(world: World, dice: Dice) -> Parts:
-    """Each choice of a question by itself: right or wrong."""
-    lang = dice.pick(LANGUAGES)
-    subjects = MMLU if lang == "en" else CHINESE
-    right, wrong = (" right\n", " wrong\n") if lang == "en" else ("对\n", "错\n")
-    parts: Parts = []
-    for _ in range(3):
-        row = _question(world, lang, subjects[dice.pick(sorted(subjects))].kinds, dice, told=1)
-        parts.append((f"Question: {row['question']}\n" if lang == "en" else f"问题：{row['question']}\n", 0.0))
-        for letter in "ABCD":
-            parts += [(f"{row[letter]}:", 0.0), (right if letter == row["answer"] else wrong, 2.0)]
-        parts.append(("\n", 0.0))
     return parts
 
 
@@ -232,14 +140,26 @@ def chronicle_lesson(world: World, dice: Dice) -> Parts:
     return [(chronicle(world, dice, 36), True)]
 
 
+# What a new model is given first, in two phases: to find the letter of a text is learned in minutes by itself, and in
+# hours among the rest.
+LISTS: dict[Callable[[World, Dice], Parts], int] = {words: 1}
+READING: dict[Callable[[World, Dice], Parts], int] = {
+    words: 3,
+    letters: 3,
+    english_reading: 4,
+    chinese_reading: 4,
+    statements: 1,
+}
+
 # lesson -> how often, of 100
 BASE: dict[Callable[[World, Dice], Parts], int] = {
-    statements: 26,
+    statements: 25,
     open_questions: 10,
-    letters: 8,
-    judgements: 6,
-    english_choices: 16,
-    chinese_choices: 16,
+    words: 3,
+    letters: 5,
+    judgements: 5,
+    english_choices: 17,
+    chinese_choices: 17,
     story_lesson: 14,
     exercise_lesson: 3,
     puzzle_lesson: 5,
@@ -250,16 +170,15 @@ BASE: dict[Callable[[World, Dice], Parts], int] = {
 }
 
 
-# What the base model ends with: choice questions above all, once it knows the world and the words.
-EXAM: dict[Callable[[World, Dice], Parts], int] = {
+# What the base model ends with, once the chat model goes its own way: sums and tasks, of which it has seen too few.
+PRACTICE: dict[Callable[[World, Dice], Parts], int] = {
     **{lesson: 3 for lesson in BASE},
-    statements: 10,
-    open_questions: 5,
-    letters: 24,
-    judgements: 4,
-    english_choices: 22,
-    chinese_choices: 22,
-    story_lesson: 6,
+    statements: 8,
+    english_choices: 7,
+    chinese_choices: 7,
+    story_lesson: 36,
+    exercise_lesson: 14,
+    task_lesson: 10,
 }
 
 
@@ -273,19 +192,19 @@ def _answer(row: dict[str, str]) -> str:
 
 def english_choice_turn(world: World, dice: Dice) -> Turn:
     subject = dice.pick(sorted(MMLU))
-    row = _question(world, "en", MMLU[subject].kinds, dice, told=1)
+    row = question(world, "en", MMLU[subject].kinds, dice, told=1)
     return Turn(evaluate_mmlu.chat_prompt(row), f"The answer is {_answer(row)}.")
 
 
 def chinese_choice_turn(world: World, dice: Dice) -> Turn:
     subject = dice.pick(sorted(CHINESE))
-    row = _question(world, "zh", CHINESE[subject].kinds, dice, told=1)
+    row = question(world, "zh", CHINESE[subject].kinds, dice, told=1)
     return Turn(evaluate_ceval.chat_prompt(row), f"答案是{_answer(row)}。")
 
 
 def english_shots_turn(world: World, dice: Dice) -> Turn:
     subject = dice.pick(sorted(MMLU))
-    *shots, row = (_question(world, "en", MMLU[subject].kinds, dice, told=1) for _ in range(6))
+    *shots, row = (question(world, "en", MMLU[subject].kinds, dice, told=1) for _ in range(6))
     return Turn(evaluate_mmlu.base_prompt(subject, shots, row), f"The answer is {_answer(row)}.")
 
 

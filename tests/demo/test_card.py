@@ -9,6 +9,7 @@ from typing import Any
 
 import card
 import evaluate_bbh
+import evaluate_wmt22
 import pytest
 import run as demo
 
@@ -99,16 +100,18 @@ def test_a_changed_character_of_the_prompt_shows(script, monkeypatch, tmp_path: 
     assert not exact(score) and score["verdict"] == "lower"
 
 
-def test_a_shifted_few_shot_shows(script, monkeypatch, tmp_path: Path) -> None:
-    whole = evaluate_bbh.examples
+def test_shots_with_the_next_ones_answer_show(script, monkeypatch, tmp_path: Path) -> None:
+    whole = evaluate_wmt22.prompt
 
-    def shifted(text: str, cot: bool) -> str:
-        head, first, *rest = whole(text, cot).split("\n\nQ: ")
-        return "\n\nQ: ".join([head, *rest, first])
+    def shifted(direction: str, shots: list[tuple[str, str]], source: str) -> str:
+        moved = shots[1:] + shots[:1]
+        return whole(direction, [(text, other[1]) for (text, _), other in zip(shots, moved, strict=True)], source)
 
-    monkeypatch.setattr(evaluate_bbh, "examples", shifted)
-    score = bbh(script, tmp_path)
-    assert not exact(score)
+    monkeypatch.setattr(evaluate_wmt22, "prompt", shifted)
+    assert script("wmt22", "-c", "demo", "-o", tmp_path).status == 0
+    scores = figures(tmp_path)
+    assert not any(exact(score) for score in scores.values())
+    assert "lower" in {score["verdict"] for score in scores.values()}
 
 
 def test_another_stop_shows(script, monkeypatch, tmp_path: Path) -> None:

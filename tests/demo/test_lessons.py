@@ -12,6 +12,7 @@ import pytest
 import torch
 import train
 from card import HERE
+from choice_lessons import LETTER
 from world import Dice, World
 
 DRAWS = 300
@@ -55,7 +56,7 @@ def test_a_letter_says_nothing_about_the_next(world: World) -> None:
     dice = Dice("letters")
     for _ in range(DRAWS):
         for lesson in (lessons.english_choices, lessons.chinese_choices):
-            told = [text.strip() for text, weight in lesson(world, dice) if weight == lessons.LETTER]
+            told = [text.strip() for text, weight in lesson(world, dice) if weight == LETTER]
             pairs.update(a + b for a, b in pairwise(told))
     share = [pairs[a + b] / sum(pairs.values()) for a in "ABCD" for b in "ABCD"]
     assert max(abs(one - 1 / 16) for one in share) < 0.025
@@ -78,9 +79,10 @@ def test_lessons_are_the_tokens_that_an_evaluation_reads(world: World, reader: t
 
 
 def test_batches_hold_whole_lessons_and_depend_on_the_seed_alone(world: World, reader: train.Reader) -> None:
-    one, other = (list(train.batches(reader, lessons.BASE, world, Dice("b"), 2)) for _ in range(2))
+    phase = train.Phase(2, 0.0, 0.0, rows=5, length=300)
+    one, other = (list(train.batches(reader, lessons.BASE, world, Dice("b"), phase)) for _ in range(2))
     for (ids, weights), (same, same_weights) in zip(one, other, strict=True):
-        assert ids.shape == weights.shape == (train.ROWS, train.LENGTH + 1)
+        assert ids.shape == weights.shape == (5, 301)
         assert torch.equal(ids, same) and torch.equal(weights, same_weights)
         assert (ids != reader.tokenizer.eod_id).float().mean() > 0.8, "little padding"
 
