@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness import kernel as kernel_module
 from harness.errors import UserError
 from harness.kernel import Kernel, Kernels, Result
+from harness.sandbox import SandboxBroken
 
 ALIVE = "'alive'"
 
@@ -190,3 +192,10 @@ def test_unsandboxed_it_runs_and_claims_nothing(monkeypatch: pytest.MonkeyPatch,
     with Kernels(files=[table], allow_unsandboxed=True) as kernels, kernels.open([table]) as kernel:
         assert kernels.sandbox.describe() == {"level": "none", "guards": []}
         assert texts(kernel.run("open('a table.csv').readline()"), "execute_result") == "'x,y\\n'"
+
+
+def test_an_environment_where_the_guests_rooms_are_is_named(monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> None:
+    monkeypatch.setattr(kernel_module, "installed", lambda: [Path("/tmp/venv/site-packages")])
+    monkeypatch.setattr(Kernel, "_receive", lambda self, until: ["broken", "ModuleNotFoundError: ..."])
+    with kernels.open() as one, pytest.raises(SandboxBroken, match="packages are in /tmp/venv/site-packages"):
+        one.run("1", 10)
