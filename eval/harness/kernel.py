@@ -30,7 +30,6 @@ from .errors import UserError
 from .sandbox import Sandbox, SandboxBroken
 from .sandbox.guest.channel import MAX_FRAME
 from .sandbox.guest.warden import KERNEL
-from .sandbox.launch import HOME, installed
 from .sandbox.launch import Kernels as Setup
 
 ALWAYS_WARM = ("ipykernel.inprocess", "matplotlib_inline.backend_inline", "IPython.core.completer")
@@ -153,7 +152,7 @@ class Kernel:
             case ["ready"]:
                 self._begun = True
             case ["broken", why]:
-                raise SandboxBroken(f"no Jupyter kernel starts in the sandbox: {_hidden() or why}")
+                raise SandboxBroken(f"no Jupyter kernel starts in the sandbox: {why}")
             case _:
                 raise KernelGone("the kernel did not start")
 
@@ -211,12 +210,6 @@ class Kernel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _hidden() -> str:
-    """What is wrong if the packages lie where every guest has a room of its own; else nothing."""
-    folder = next((path for path in installed() if path.is_relative_to(HOME)), None)
-    return f"it hides {HOME}, and the packages are in {folder}; make the environment elsewhere" if folder else ""
 
 
 def _add(outputs: list[Output], new: Output) -> None:

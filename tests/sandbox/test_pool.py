@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -245,3 +246,14 @@ def test_a_dead_sandbox_says_so():
         sandbox.check(check("def f(x): return 2"))
         sandbox.check(check("def f(x): return 2"))
     sandbox.close()
+
+
+def test_packages_may_lie_where_the_candidates_rooms_are(monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        package = Path(folder, "numpy")
+        package.mkdir()
+        (package / "__init__.py").write_text("value = 2\n")
+        monkeypatch.setattr(launch, "packages", lambda: {"numpy": package})
+        with Sandbox() as sandbox:
+            verdict = sandbox.check(check("import numpy\ndef f(x): return numpy.value"))
+    assert verdict.passed, verdict.message

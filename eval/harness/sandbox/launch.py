@@ -50,6 +50,11 @@ def installed() -> list[Path]:
     return sorted({Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")})
 
 
+def installed_inside() -> list[str]:
+    """Where those folders lie in a sandbox of kernels: not at their own paths, which a guest's room may cover."""
+    return [f"{INSIDE}/installed/{number}" for number in range(len(installed()))]
+
+
 def interpreter() -> str:
     """The real Python binary, not the virtual environment's link to it."""
     return os.path.realpath(sys.executable)
@@ -128,7 +133,7 @@ def bubblewrap(inner: list[str], kernels: Kernels | None = None) -> list[str]:
         "bwrap", *spaces, *identity, *_library_mounts(), *_python_mounts(),
         "--proc", "/proc", "--tmpfs" if kernels else "--dir", HOME, "--dir", "/dev", *_devices(),
         "--ro-bind", str(HERE / "guest"), f"{INSIDE}/guest",
-        *(_kernel_mounts(kernels) if kernels else _package_links()),
+        *(_kernel_mounts(kernels) if kernels else _package_mounts()),
         "--chdir", INSIDE, "--remount-ro", "/", *inner,
     ]  # fmt: skip
 
@@ -156,16 +161,18 @@ def _python_mounts() -> list[str]:
     for folder in standard_library():
         words += _bind([folder]) + _cover(folder / name for name in FOREIGN if (folder / name).is_dir())
     outside = [path for path in shared_libraries() if not str(path).startswith(LIBRARY_FOLDERS)]
-    return words + _bind([*outside, Path(interpreter()), *packages().values()])
+    return words + _bind([*outside, Path(interpreter())])
 
 
-def _package_links() -> list[str]:
-    return [word for name, path in packages().items() for word in ("--symlink", str(path), f"{INSIDE}/packages/{name}")]
+def _package_mounts() -> list[str]:
+    return [word for name, path in packages().items() for word in ("--ro-bind", str(path), f"{INSIDE}/packages/{name}")]
 
 
 def _kernel_mounts(kernels: Kernels) -> list[str]:
-    """Packages and fonts as on the host, and each input file under a number."""
-    words = [*_bind([*installed(), *map(Path, FONTS)]), "--dir", FILES]
+    """Packages, fonts as on the host, and each input file under a number."""
+    folders = zip(installed(), installed_inside(), strict=True)
+    words = [word for path, inside in folders for word in ("--ro-bind", str(path), inside)]
+    words += [*_bind(map(Path, FONTS)), "--dir", FILES]
     return words + [word for path in kernels.files for word in ("--ro-bind", str(path.resolve()), kernels.file(path))]
 
 

@@ -113,7 +113,7 @@ class Sandbox:
 
     def _packages(self, inside: bool) -> str:
         if self.kernels:
-            return os.pathsep.join(map(str, launch.installed()))
+            return os.pathsep.join(launch.installed_inside() if inside else map(str, launch.installed()))
         return f"{launch.INSIDE}/packages" if inside else f"{self._folder}/packages"
 
     def environment(self) -> dict[str, str]:
