@@ -20,8 +20,8 @@ import torch
 from qwen_model.modeling import QWenLMHeadModel
 
 THETA = 10_000.0
-FAST = 5  # rotary pairs of a head that tell distances
-LOOK, AWAY = 6.0, 1.5  # logits a pair: how strongly a head is drawn to its distance, or away from its own token
+FAST = 3  # rotary pairs of a head that tell distances
+LOOK, AWAY = 10.0, 2.5  # logits a pair: how strongly a head is drawn to its distance, or away from its own token
 MATCH = 0.2  # standard deviation of the slow half of queries and keys, which are the same
 QUIET = 0.3  # what is left of the rest of them
 FIRST_COPY, COPY = 1.0, 0.5  # gain of the values, in the first layer and in the others

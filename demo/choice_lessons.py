@@ -11,7 +11,7 @@ from functools import cache
 import evaluate_ceval
 import evaluate_mmlu
 from make_data import CEVAL, CMMLU, MMLU
-from questions import STYLES, Question, ask, place
+from questions import SHORT, STYLES, Question, ask, place
 from sums import make_sum
 from world import LANGUAGES, Dice, Fact, World
 
@@ -19,7 +19,7 @@ Parts = list[tuple[str, float]]
 LOOKUP = -1
 LETTER = 8.0  # a letter is one token among fifty of its question
 PROMPT = 0.15  # of a choice question: to go on from a choice to the next letter is to know the letter that it has
-CHINESE = {**CEVAL, **CMMLU}
+SUBJECTS = {"en": MMLU, "zh": {**CEVAL, **CMMLU}}
 
 
 def taught(world: World, dice: Dice, kinds: tuple[str, ...] = ()) -> Fact:
@@ -32,6 +32,11 @@ def taught(world: World, dice: Dice, kinds: tuple[str, ...] = ()) -> Fact:
 @cache
 def _about(world: World, kinds: tuple[str, ...]) -> list[Fact]:
     return world.about(*kinds) if kinds else world.facts
+
+
+def kinds(lang: str, dice: Dice) -> tuple[str, ...]:
+    """What the questions of some subject are about."""
+    return SUBJECTS[lang][dice.pick(sorted(SUBJECTS[lang]))].kinds
 
 
 def _row(one: Question) -> dict[str, str]:
@@ -51,48 +56,47 @@ def question(world: World, lang: str, kinds: tuple[str, ...], dice: Dice, told: 
         # Told just before, the fact has not to be remembered: what remains is to find the choice and its letter.
         style = "passage" if dice.below(10) < told else dice.pick(STYLES)
         fact = taught(world, dice, kinds)
-        if one := ask(world, fact, lang, style, letter, dice, held_out=False, length=dice.pick((1, 1, 2, 4))):
+        if one := ask(world, fact, lang, style, letter, dice, held_out=False, length=dice.pick(SHORT)):
             return _row(one)
 
 
-def lookup(dice: Dice, lang: str, row: dict[str, str]) -> dict[str, str]:
+def lookup(lang: str, row: dict[str, str]) -> dict[str, str]:
     """The same choices, with a question that a reader of them can answer: which letter has a text."""
     asked = "Which of these is {}?" if lang == "en" else "下列各项中，哪一项是{}？"
     return {**row, "question": asked.format(row[row["answer"]])}
 
 
-def english_choices(world: World, dice: Dice, told: tuple[int, ...] = (0, 0, 4, LOOKUP), most: int = 8) -> Parts:
-    subject, often = dice.pick(sorted(MMLU)), dice.pick(told)
+def _choices(world: World, dice: Dice, lang: str, told: tuple[int, ...], most: int) -> Parts:
+    """Up to `most` questions of one subject. told: see `question`, or LOOKUP; one of them is picked for all."""
+    subject, often = dice.pick(sorted(SUBJECTS[lang])), dice.pick(told)
     parts: Parts = []
     for number in range(1 + dice.below(most)):
-        row = question(world, "en", MMLU[subject].kinds, dice, often)
-        row = lookup(dice, "en", row) if often == LOOKUP else row
-        asked = evaluate_mmlu.example(row, answer=False)
-        parts.append((asked if number else evaluate_mmlu.base_prompt(subject, [], row), PROMPT))
-        parts.append((f" {row['answer']}", LETTER))
-        parts.append(("\n\n", PROMPT))
+        row = question(world, lang, SUBJECTS[lang][subject].kinds, dice, often)
+        row = lookup(lang, row) if often == LOOKUP else row
+        if lang == "zh":
+            asked, answer = evaluate_ceval.example(row, answer=False), row["answer"]
+        else:
+            first = evaluate_mmlu.base_prompt(subject, [], row)
+            asked, answer = evaluate_mmlu.example(row, answer=False) if number else first, f" {row['answer']}"
+        parts += [(asked, PROMPT), (answer, LETTER), ("\n\n", PROMPT)]
     return parts
 
 
-def chinese_choices(world: World, dice: Dice, told: tuple[int, ...] = (0, 0, 4, LOOKUP), most: int = 8) -> Parts:
-    subject, often = dice.pick(sorted(CHINESE)), dice.pick(told)
-    parts: Parts = []
-    for _ in range(1 + dice.below(most)):
-        row = question(world, "zh", CHINESE[subject].kinds, dice, often)
-        row = lookup(dice, "zh", row) if often == LOOKUP else row
-        parts.append((evaluate_ceval.example(row, answer=False), PROMPT))
-        parts.append((row["answer"], LETTER))
-        parts.append(("\n\n", PROMPT))
-    return parts
+def english_choices(world: World, dice: Dice) -> Parts:
+    return _choices(world, dice, "en", told=(0, 0, 3, LOOKUP), most=8)
+
+
+def chinese_choices(world: World, dice: Dice) -> Parts:
+    return _choices(world, dice, "zh", told=(0, 0, 3, LOOKUP), most=8)
 
 
 def english_reading(world: World, dice: Dice) -> Parts:
     """Choice questions that a reader can answer who knows nothing: the text or the fact is in the question."""
-    return english_choices(world, dice, told=(10, LOOKUP, LOOKUP), most=3)
+    return _choices(world, dice, "en", told=(10, LOOKUP, LOOKUP), most=3)
 
 
 def chinese_reading(world: World, dice: Dice) -> Parts:
-    return chinese_choices(world, dice, told=(10, LOOKUP, LOOKUP), most=3)
+    return _choices(world, dice, "zh", told=(10, LOOKUP, LOOKUP), most=3)
 
 
 def words(world: World, dice: Dice) -> Parts:
@@ -107,10 +111,9 @@ def words(world: World, dice: Dice) -> Parts:
 
 
 def letters(world: World, dice: Dice) -> Parts:
-    """The same of two choice questions, whose texts are alike."""
+    """The same, of the choices of two questions, whose texts are alike."""
     lang = dice.pick(LANGUAGES)
-    subjects = MMLU if lang == "en" else CHINESE
-    rows = [question(world, lang, subjects[dice.pick(sorted(subjects))].kinds, dice, told=0) for _ in range(2)]
+    rows = [question(world, lang, kinds(lang, dice), dice, told=0) for _ in range(2)]
     return [part for row in rows for part in _lookups(lang, row, dice)]
 
 
@@ -127,11 +130,10 @@ def _lookups(lang: str, row: dict[str, str], dice: Dice) -> Parts:
 def judgements(world: World, dice: Dice) -> Parts:
     """Each choice of a question by itself: right or wrong."""
     lang = dice.pick(LANGUAGES)
-    subjects = MMLU if lang == "en" else CHINESE
     right, wrong = (" right\n", " wrong\n") if lang == "en" else ("对\n", "错\n")
     parts: Parts = []
     for _ in range(3):
-        row = question(world, lang, subjects[dice.pick(sorted(subjects))].kinds, dice, told=1)
+        row = question(world, lang, kinds(lang, dice), dice, told=1)
         parts.append((f"Question: {row['question']}\n" if lang == "en" else f"问题：{row['question']}\n", 0.0))
         for letter in "ABCD":
             parts += [(f"{row[letter]}:", 0.0), (right if letter == row["answer"] else wrong, 2.0)]

@@ -1,8 +1,9 @@
 """What the demo's models are trained on, each lesson in the very prompt that an evaluation script asks with.
 
-A lesson is a list of parts, `(text, weight)`: the loss counts a token by the weight of its part. `BASE` are the lessons
-of the base model, `CHAT` those of the chat model: a user turn with its reply. Statements tell every fact of the
-world; questions ask only what is not held out (`world.py`, `lesson.py`).
+A lesson is a list of parts, `(text, weight)`: the loss counts a token by the weight of its part. `LISTS`, `READING`,
+`BASE` and `PRACTICE` are the lessons of the base model's phases, `CHAT` those of the chat model: above all user turns
+with their replies. Statements and questions without choices tell every fact of the world; all others ask only what is
+not held out (`world.py`, `lesson.py`).
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ import evaluate_vcsum
 import evaluate_wmt22
 import tool_calls
 from choice_lessons import (
-    CHINESE,
-    MMLU,
+    PROMPT,
+    SUBJECTS,
     Parts,
     chinese_choices,
     chinese_reading,
     english_choices,
     english_reading,
     judgements,
+    kinds,
     letters,
     question,
-    taught,
     words,
 )
 from meetings import chronicle, meeting
@@ -45,7 +46,7 @@ from programs import program
 from puzzles import DRAW, puzzle
 from samples import mbpp_row, pair
 from story_problems import exercise, story
-from world import LANGUAGES, PHRASES, Dice, World
+from world import LANGUAGES, PHRASES, Dice, Fact, World, sentence
 
 
 class Turn(NamedTuple):
@@ -61,10 +62,10 @@ class Turn(NamedTuple):
 
 
 def statements(world: World, dice: Dice) -> Parts:
-    """A dozen facts in any wording; or all that is known of one thing."""
+    """Two dozen facts in any wording; or all that is known of one thing."""
     lang = dice.pick(LANGUAGES)
     if dice.below(2):
-        facts = [dice.pick(world.facts) for _ in range(12)]
+        facts = [dice.pick(world.facts) for _ in range(24)]
     else:
         one = dice.pick(world.facts)
         facts = dice.shuffled([fact for fact in world.facts if fact.thing == one.thing])
@@ -73,16 +74,20 @@ def statements(world: World, dice: Dice) -> Parts:
 
 
 def open_questions(world: World, dice: Dice) -> Parts:
-    """Questions without choices, answered by the value alone."""
+    """Questions without choices, with the value as the answer: about every fact, as one more way to state it."""
     lang = dice.pick(LANGUAGES)
     ask, answer = ("Question: {}\n", "Answer: {}\n\n") if lang == "en" else ("问题：{}\n", "答案是{}。\n\n")
     parts: Parts = []
     for _ in range(6):
-        fact = taught(world, dice)
-        form = dice.pick(PHRASES[lang][fact.relation].ask[:-1])
-        parts.append((ask.format(form.format(x=fact.thing.text(lang))), False))
+        fact = dice.pick(world.facts)
+        parts.append((ask.format(_asked(fact, lang, dice)), False))
         parts.append((answer.format(fact.value.text(lang)), True))
     return parts
+
+
+def _asked(fact: Fact, lang: str, dice: Dice) -> str:
+    """A question about the fact in words that training knows."""
+    return sentence(dice.pick(PHRASES[lang][fact.relation].ask[:-1]).format(x=fact.thing.text(lang)))
 
 
 # --- reasoning, translation, code ---
@@ -91,6 +96,16 @@ def open_questions(world: World, dice: Dice) -> Parts:
 def story_lesson(world: World, dice: Dice) -> Parts:
     one, shots = story(world, dice, held=False), dice.pick((0, 0, 0, 0, 0, 0, 1, 2))
     return [(evaluate_gsm8k.prompt(one.question, shots, chat=False), False), (f"{one.reply}\n\n", True)]
+
+
+def sums_lesson(world: World, dice: Dice) -> Parts:
+    """The steps of a dozen stories without the stories."""
+    parts: Parts = []
+    for _ in range(12):
+        for step in story(world, dice, held=False).steps.split("\n"):
+            sides, result = step.split(" =")
+            parts += [(f"{sides} =", PROMPT), (f"{result}\n", True)]
+    return parts
 
 
 def exercise_lesson(world: World, dice: Dice) -> Parts:
@@ -140,8 +155,7 @@ def chronicle_lesson(world: World, dice: Dice) -> Parts:
     return [(chronicle(world, dice, 36), True)]
 
 
-# What a new model is given first, in two phases: to find the letter of a text is learned in minutes by itself, and in
-# hours among the rest.
+# What a new model is given first, in two phases: among the other lessons to find the letter of a text comes last.
 LISTS: dict[Callable[[World, Dice], Parts], int] = {words: 1}
 READING: dict[Callable[[World, Dice], Parts], int] = {
     words: 3,
@@ -151,34 +165,41 @@ READING: dict[Callable[[World, Dice], Parts], int] = {
     statements: 1,
 }
 
-# lesson -> how often, of 100
+# lesson -> how often, next to the others
 BASE: dict[Callable[[World, Dice], Parts], int] = {
-    statements: 25,
-    open_questions: 10,
+    statements: 30,
+    open_questions: 25,
     words: 3,
-    letters: 5,
-    judgements: 5,
-    english_choices: 17,
-    chinese_choices: 17,
-    story_lesson: 14,
-    exercise_lesson: 3,
+    letters: 4,
+    judgements: 4,
+    english_choices: 18,
+    chinese_choices: 18,
+    story_lesson: 12,
+    sums_lesson: 8,
+    exercise_lesson: 6,
     puzzle_lesson: 5,
-    translation_lesson: 3,
+    translation_lesson: 5,
     function_lesson: 4,
-    task_lesson: 2,
+    task_lesson: 4,
     chronicle_lesson: 2,
 }
 
 
-# What the base model ends with, once the chat model goes its own way: sums and tasks, of which it has seen too few.
+# What the base model ends with, once the chat model goes its own way: sums and code, of which it has seen too little.
 PRACTICE: dict[Callable[[World, Dice], Parts], int] = {
-    **{lesson: 3 for lesson in BASE},
     statements: 8,
-    english_choices: 7,
-    chinese_choices: 7,
-    story_lesson: 36,
-    exercise_lesson: 14,
-    task_lesson: 10,
+    open_questions: 4,
+    letters: 2,
+    english_choices: 10,
+    chinese_choices: 10,
+    story_lesson: 20,
+    sums_lesson: 8,
+    exercise_lesson: 8,
+    puzzle_lesson: 6,
+    translation_lesson: 3,
+    function_lesson: 20,
+    task_lesson: 16,
+    chronicle_lesson: 1,
 }
 
 
@@ -191,20 +212,24 @@ def _answer(row: dict[str, str]) -> str:
 
 
 def english_choice_turn(world: World, dice: Dice) -> Turn:
-    subject = dice.pick(sorted(MMLU))
-    row = question(world, "en", MMLU[subject].kinds, dice, told=1)
+    row = question(world, "en", kinds("en", dice), dice, told=0)
     return Turn(evaluate_mmlu.chat_prompt(row), f"The answer is {_answer(row)}.")
 
 
 def chinese_choice_turn(world: World, dice: Dice) -> Turn:
-    subject = dice.pick(sorted(CHINESE))
-    row = question(world, "zh", CHINESE[subject].kinds, dice, told=1)
+    row = question(world, "zh", kinds("zh", dice), dice, told=0)
     return Turn(evaluate_ceval.chat_prompt(row), f"答案是{_answer(row)}。")
 
 
+def open_turn(world: World, dice: Dice) -> Turn:
+    lang, fact = dice.pick(LANGUAGES), dice.pick(world.facts)
+    answer = "The answer is {}." if lang == "en" else "答案是{}。"
+    return Turn(_asked(fact, lang, dice), answer.format(fact.value.text(lang)))
+
+
 def english_shots_turn(world: World, dice: Dice) -> Turn:
-    subject = dice.pick(sorted(MMLU))
-    *shots, row = (question(world, "en", MMLU[subject].kinds, dice, told=1) for _ in range(6))
+    subject = dice.pick(sorted(SUBJECTS["en"]))
+    *shots, row = (question(world, "en", SUBJECTS["en"][subject].kinds, dice, told=0) for _ in range(6))
     return Turn(evaluate_mmlu.base_prompt(subject, shots, row), f"The answer is {_answer(row)}.")
 
 
@@ -242,16 +267,19 @@ def code_turn(world: World, dice: Dice) -> Turn:
     return Turn(evaluate_code_interpreter.prompt(one.question), reply.rstrip() + "\n", given.removeprefix("\n"), rest)
 
 
-CHAT: dict[Callable[[World, Dice], Turn], int] = {
+CHAT: dict[Callable[[World, Dice], Turn | Parts], int] = {
+    statements: 14,  # that nothing is forgotten
+    sums_lesson: 5,
+    open_turn: 20,
     english_choice_turn: 22,
     chinese_choice_turn: 22,
     english_shots_turn: 6,
-    story_turn: 14,
-    function_turn: 8,
-    meeting_turn: 8,
+    story_turn: 16,
+    function_turn: 7,
+    meeting_turn: 6,
     call_turn: 8,
     no_call_turn: 6,
-    code_turn: 6,
+    code_turn: 4,
 }
 
 
@@ -275,6 +303,6 @@ def texts(world: World, dice: Dice, n: int) -> list[str]:
     """
     out = [text for _ in range(n) for text, _ in draw(BASE, world, dice)]
     for _ in range(n):
-        turn: Turn = draw(CHAT, world, dice)
-        out += turn
+        turn = draw(CHAT, world, dice)
+        out += turn if isinstance(turn, Turn) else [text for text, _ in turn]
     return [piece for text in out for piece in re.split(r" (?=[\u3400-\u9fff])", text)]

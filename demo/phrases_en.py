@@ -3,6 +3,7 @@
 `kind.attribute` -> what is said of it (`say`), asked about the value (`ask`), asked about the thing
 (`back`), and asked in comparison (`most`, with `+` for the highest and `-` for the lowest number).
 `{x}` is the thing, `{v}` the value. The LAST form of `ask` is kept for tests: training never sees it.
+`NOTES` say any fact by the name of its relation, its label.
 """
 
 from __future__ import annotations
@@ -243,4 +244,47 @@ PHRASES: dict[str, Phrases] = {
         ("In which town did the feast of {x} begin?", "The feast of {x} began in", "Where does {x} come from?"),
         "Which of these feasts began in {v}?",
     ),
+}
+
+NOTES = ("The {label} of {x} is {v}.", "{x}, {label}: {v}.", "{label} - {x}: {v}.")
+LABELS = {
+    "town.region": "region",
+    "town.river": "river",
+    "town.founded": "founding year",
+    "town.product": "pride",
+    "town.market": "market day",
+    "river.source": "source",
+    "river.sea": "end",
+    "planet.moons": "number of moons",
+    "planet.colour": "colour",
+    "planet.orbit": "length of a year",
+    "planet.finder": "finder",
+    "faith.founder": "founder",
+    "faith.robe": "robe colour",
+    "faith.saying": "saying",
+    "faith.seat": "temple town",
+    "dish.grain": "main part",
+    "dish.nutrient": "nutrient",
+    "dish.bread": "bread",
+    "dish.town": "home town",
+    "guild.rule": "rule",
+    "guild.seat": "hall",
+    "guild.master": "master",
+    "guild.fee": "fine",
+    "invention.inventor": "inventor",
+    "invention.year": "year",
+    "invention.use": "use",
+    "animal.habitat": "home",
+    "animal.diet": "food",
+    "animal.litter": "number of young",
+    "animal.active": "waking time",
+    "crop.month": "sowing month",
+    "crop.pest": "enemy",
+    "crop.soil": "soil",
+    "crop.code": "seed code",
+    "crop.price": "price",
+    "festival.month": "month",
+    "festival.dish": "soup",
+    "festival.custom": "custom",
+    "festival.town": "town",
 }

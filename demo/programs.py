@@ -32,8 +32,19 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "start": ("text", "the first {n} letters of the text", "text[:{n}]"),
     "repeat": ("text", "the text {n} times", "text * {n}"),
     "length_times": ("text", "the length of the text, times {n}", "len(text) * {n}"),
+    "plus_times": ("x", "x plus {n}, all times {m}", "(x + {n}) * {m}"),
+    "minus_times": ("x", "x minus {n}, all times {m}", "(x - {n}) * {m}"),
+    "rest_over": ("x", "whether x divided by {n} leaves more than {m}", "x % {n} > {m}"),
+    "count_over": ("items", "how many items are greater than {n}", "len([x for x in items if x > {n}])"),
+    "largest_minus": ("items", "the largest item, minus {n}", "max(items) - {n}"),
+    "smallest_plus": ("items", "the smallest item, plus {n}", "min(items) + {n}"),
+    "over_times": ("items", "the items greater than {n}, each times {m}", "[x * {m} for x in items if x > {n}]"),
+    "under_plus": ("items", "the items less than {n}, each plus {m}", "[x + {m} for x in items if x < {n}]"),
+    "sum_under_times": ("items", "the sum of the items under {n}, times {m}", "sum(x for x in items if x < {n}) * {m}"),
+    "start_times": ("text", "the first {n} letters of the text, {m} times", "text[:{n}] * {m}"),
+    "end_start": ("text", "the last {n} letters of the text, then the text", "text[-{n}:] + text"),
 }
-NUMBERS = range(2, 10)
+NUMBERS = range(2, 13)
 
 
 class Program(NamedTuple):
@@ -77,14 +88,14 @@ def _argument(parameter: str, dice: Dice) -> Any:
     if parameter == "x":
         return 1 + dice.below(20)
     if parameter == "items":
-        return [1 + dice.below(12) for _ in range(3 + dice.below(2))]
+        return [1 + dice.below(15) for _ in range(3 + dice.below(2))]
     return dice.pick(SYLLABLES).en + dice.pick(SYLLABLES).en
 
 
 def program(dice: Dice, held: bool) -> Program:
     while True:
         kind, n, m = dice.pick(sorted(KINDS)), dice.pick(NUMBERS), 1 + dice.below(9)
-        if kind in ("first", "last", "start"):
+        if kind in ("first", "last", "start", "start_times", "end_start"):
             n = 2 + n % 3  # more than the list has would change nothing
         if held_out(kind, n) == held:
             break

@@ -9,7 +9,7 @@ Six styles:
 * most     - four things are compared by number: "Which of these towns is the oldest?"
 * kind     - one of four different things is asked by what it is: "Which of these is a month?"
 * two      - two statements, which of them are right? (a question with newlines in it)
-* passage  - the facts of many things are told first: a question much longer than the rest
+* passage  - a few facts are told first, the asked one among them; in a long one, of many things
 
 With `held_out=False` only training facts are asked, and never in the last form of each relation.
 """
@@ -23,7 +23,8 @@ from words import ATTRIBUTES, CATEGORIES
 from world import PHRASES, Dice, Fact, World, sentence
 
 LETTERS = "ABCD"
-STYLES = ("direct", "kind", "direct", "back", "kind", "most", "direct", "kind", "two", "direct")
+STYLES = ("direct", "passage", "kind", "direct", "passage", "most", "kind", "passage", "direct", "two", "back", "kind")
+SHORT = (1, 1, 2, 3)  # facts that a passage tells, unless it is to be a long one
 
 
 class Question(NamedTuple):
@@ -65,10 +66,11 @@ def examine(
     out = []
     for style, letter in zip(styles, letters, strict=True):
         style = "direct" if style == "most" and not comparable else style
-        length = passages[len(out) - (n - len(passages))] if style == "passage" else 0
-        # Each fact is asked once: take the first one left of which this style can be asked.
-        for fact in facts:
-            question = ask(world, fact, lang, style, letter, dice, held_out=held_out, length=length)
+        number = len(out) - (n - len(passages))  # of the long ones, from 0
+        length = passages[number] if number >= 0 else dice.pick(SHORT)
+        # Each fact is asked once: take the first one left of which this style, or else the plain one, can be asked.
+        for form, fact in ((form, fact) for form in (style, "direct") for fact in facts):
+            question = ask(world, fact, lang, form, letter, dice, held_out=held_out, length=length)
             if question:
                 out.append(question)
                 facts.remove(fact)
@@ -168,8 +170,10 @@ def _source(fact: Fact) -> str:
 
 
 def _passage(world: World, fact: Fact, lang: str, length: int, dice: Dice) -> str:
-    """A traveller's account of `length` facts, the asked one among them."""
-    told = [other for other in dice.shuffled(world.about(fact.kind)) if other != fact][: length - 1]
+    """A traveller's account of `length` facts, the asked one among them; of its kind, as far as there are so many."""
+    near = [other for other in dice.shuffled(world.about(fact.kind)) if other != fact]
+    far = dice.shuffled([other for other in world.facts if other.kind != fact.kind]) if length > len(near) else []
+    told = [*near, *far][: length - 1]
     told.insert(dice.below(len(told) + 1), fact)
     opening = {"en": "A traveller writes home: ", "zh": "一位旅行者在家信中写道："}[lang]
     return opening + {"en": " ", "zh": ""}[lang].join(dice.pick(item.statements(lang)) for item in told)

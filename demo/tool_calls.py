@@ -112,12 +112,15 @@ def call(world: World, dice: Dice, held: bool, lang: str | None = None) -> Call:
 def no_call(world: World, dice: Dice, held: bool, lang: str | None = None) -> Call:
     """Nothing to call: a plain question, or one whose tool is not on offer."""
     lang = lang or dice.pick(("en", "zh"))
-    tasks, town = _asked(world, dice, lang, held)
-    if dice.below(2):
+    while True:
+        tasks, town = _asked(world, dice, lang, held)
+        if not dice.below(2):
+            questions = tasks[0].questions
+            asked, answer = dice.pick(questions if held else questions[:2]), NO_TOOL[lang]
+            break
         asked, answer = dice.pick(PLAIN[lang])
-    else:
-        questions = tasks[0].questions
-        asked, answer = dice.pick(questions if held else questions[:2]), NO_TOOL[lang]
+        if held_out(asked, town) == held:  # no tool is in question: what is held out is the question itself
+            break
     reply = f"{NONE[lang]}\nFinal Answer: {answer.format(x=town)}"
     return Call(prompt(asked.format(x=town), [task.tool for task in tasks[1:3]]), reply)
 

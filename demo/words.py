@@ -38,17 +38,17 @@ REAL_NAMES = {"milan", "harlem", "bari", "tanya", "mari", "mina", "samoa", "mona
 # kind -> (how many there are, what follows the name in Chinese)
 KINDS: dict[str, tuple[int, str]] = {
     "region": (8, "地区"),
-    "river": (14, "河"),
-    "town": (36, "镇"),
-    "person": (40, ""),
-    "planet": (20, "星"),
-    "faith": (18, "教"),
-    "dish": (19, "羹"),
-    "guild": (18, "行会"),
-    "invention": (28, "机"),
-    "animal": (24, "兽"),
-    "crop": (20, "草"),
-    "festival": (18, "节"),
+    "river": (10, "河"),
+    "town": (22, "镇"),
+    "person": (30, ""),
+    "planet": (14, "星"),
+    "faith": (14, "教"),
+    "dish": (15, "羹"),
+    "guild": (14, "行会"),
+    "invention": (20, "机"),
+    "animal": (19, "兽"),
+    "crop": (14, "草"),
+    "festival": (12, "节"),
 }
 
 POOLS: dict[str, tuple[Word, ...]] = {

@@ -5,10 +5,10 @@
 `World(seed)` is the same on every machine and Python version. A world is a list of facts; a fact says
 one thing (the river of a town) that can be stated and asked in English and Chinese.
 
-What is held out: four facts in ten are `held_out`. A model that is trained on this world reads
-statements of ALL facts (there is no other way to know them) but questions only about the others, and never
-a question in the last form of each kind (`questions.py`). The benchmark samples ask held-out facts,
-in all forms: to answer, a model must connect a statement it read with a question it has not seen.
+What is held out: four facts in ten are `held_out`. A model that is trained on this world reads ALL facts, as statements
+and as questions without choices (there is no other way to know them), but multiple-choice questions only about the
+others, and never a question in the last form of each kind (`phrases_en.py`). The benchmark samples ask held-out
+facts, in all forms: to answer, a model must find what it has read among choices that it has not seen.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ T = TypeVar("T")
 SEED = 20230803
 LANGUAGES = ("en", "zh")
 PHRASES = {"en": phrases_en.PHRASES, "zh": phrases_zh.PHRASES}
+NOTES = {"en": phrases_en.NOTES, "zh": phrases_zh.NOTES}
+LABELS = {"en": phrases_en.LABELS, "zh": phrases_zh.LABELS}
 HELD_OUT_SHARE = 0.4
 
 
@@ -62,10 +64,10 @@ class Fact(NamedTuple):
         return f"{self.kind}.{self.attribute}"
 
     def statements(self, lang: str) -> list[str]:
-        return [self._fill(form, lang) for form in PHRASES[lang][self.relation].say]
-
-    def _fill(self, form: str, lang: str) -> str:
-        return sentence(form.format(x=self.thing.text(lang), v=self.value.text(lang)))
+        """The fact in every way of saying it, the plainest first."""
+        label = LABELS[lang][self.relation]
+        words = {"x": self.thing.text(lang), "v": self.value.text(lang), "label": label}
+        return [sentence(form.format(**words)) for form in (*PHRASES[lang][self.relation].say, *NOTES[lang])]
 
 
 def sentence(text: str) -> str:

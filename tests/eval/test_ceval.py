@@ -17,26 +17,28 @@ FIVE = "high_school_geography,high_school_history,high_school_mathematics,middle
 
 ONE_SHOT = """\
 问题：下列各项中，属于月份的是____。
-A. 融月
-B. 砾石
-C. 黄昏
-D. 纳贝地区
-答案：A
+A. 内乌
+B. 种月
+C. 渔网
+D. 格蒂镇
+答案：B
 
-问题：加瓦草在____播种。
-A. 种月
-B. 草月
-C. 果月
-D. 融月
+问题：一位旅行者在家信中写道：帕乔草的种子代号是nan。融月，农民种莫内草。玛科草的种子代号是 TU。
+装玛科草种子的袋子上写着
+A. NA
+B. nan
+C. TU
+D. RI
 答案："""
 
 ZERO_SHOT_CHAT = """\
-加瓦草在____播种。
+一位旅行者在家信中写道：帕乔草的种子代号是nan。融月，农民种莫内草。玛科草的种子代号是 TU。
+装玛科草种子的袋子上写着
 
-A. 种月
-B. 草月
-C. 果月
-D. 融月
+A. NA
+B. nan
+C. TU
+D. RI
 """
 
 
@@ -114,7 +116,7 @@ def test_the_test_split_writes_the_submission_of_the_site(script, demo_checkpoin
     rows = samples(tmp_path)
     assert {(row["gold"], row["correct"]) for row in rows} == {(None, False)}
     score = json.loads((tmp_path / "results.json").read_text())["scores"]["acc"]
-    assert (score["value"], score["n"], score["verdict"]) == (None, 40, None)
+    assert (score["value"], score["n"], score["verdict"]) == (None, 30, None)
     assert "submission.json" in ended.out
 
 

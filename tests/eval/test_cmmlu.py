@@ -12,18 +12,18 @@ from harness import choices
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "cmmlu"
 
 ONE_SHOT = """\
-问题：多哈草的种子代号是____。
-A. WE
-B. nan
-C. KO
-D. RI
-答案：B
+问题：莫杜草在____播种。
+A. 种月
+B. 草月
+C. 融月
+D. 果月
+答案：A
 
-问题：格巴草什么时候播种？
-A. 阳月
-B. 种月
-C. 花月
-D. 融月
+问题：种莫内草的农活始于
+A. 草月
+B. 阳月
+C. 融月
+D. 霜月
 答案："""
 
 
@@ -31,17 +31,17 @@ def test_base_prompt_to_the_letter(script, demo_checkpoint: Path, tmp_path: Path
     flags = ("-c", demo_checkpoint, "-d", DEMO, "-o", tmp_path, "--subjects", "agronomy", "--limit", 1, "-k", 1)
     assert script("cmmlu", *flags).status == 0
     row = json.loads((tmp_path / "samples.jsonl").read_text(encoding="utf-8"))
-    assert (row["id"], row["gold"]) == ("agronomy/0", "B")
+    assert (row["id"], row["gold"]) == ("agronomy/0", "C")
     assert row["prompt_sha256"] == hashlib.sha256(ONE_SHOT.encode()).hexdigest()
 
 
 def test_chat_prompt_to_the_letter(script, tmp_path: Path) -> None:
     replies = tmp_path / "replies.jsonl"
-    replies.write_text('{"id": "agronomy/0", "response": "选B"}\n', encoding="utf-8")
+    replies.write_text('{"id": "agronomy/0", "response": "选C"}\n', encoding="utf-8")
     flags = ("--rescore", replies, "-d", DEMO, "--subjects", "agronomy", "-o", tmp_path / "out")
     assert script("cmmlu", *flags).status == 0
     row = json.loads((tmp_path / "out" / "samples.jsonl").read_text(encoding="utf-8"))
-    prompt = "格巴草什么时候播种？\n\nA. 阳月\nB. 种月\nC. 花月\nD. 融月\n"
+    prompt = "种莫内草的农活始于\n\nA. 草月\nB. 阳月\nC. 融月\nD. 霜月\n"
     assert (row["prompt_sha256"], row["correct"]) == (hashlib.sha256(prompt.encode()).hexdigest(), True)
 
 

@@ -16,45 +16,47 @@ DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "mmlu"
 FIVE_SHOT = """\
 The following are multiple choice questions (with answers) about nutrition.
 
-Question: Which of these is a nutrient?
+Question: A traveller writes home: A good source of ferrol is the soup Olwen. The main part of Olwen is barley. \
+The soup called Nalo is made from mushrooms.
+What is the soup called Nalo made from?
 
-A. vigorol
-B. Galsho
-C. Fog Month
-D. drums
-Answer: A
-
-Question: Which of these is a grain?
-A. clocks
-B. Thovel
-C. river fish
-D. measuring rain
+A. chestnuts
+B. millet
+C. mushrooms
+D. pumpkin
 Answer: C
 
-Question: The main part of Wenka is
-A. barley
-B. goat cheese
-C. pumpkin
-D. chestnuts
-Answer: B
+Question: The main part of Thori is
+A. pumpkin
+B. mushrooms
+C. oats
+D. millet
+Answer: A
+
+Question: In what is the soup Shofen rich?
+A. lumine
+B. ossine
+C. vigorol
+D. ferrol
+Answer: D
 
 Question: Which of these is a town?
 
-A. river banks
-B. Wind Day
-C. Wenvel
-D. Shopa
+A. Ritan
+B. the red louse
+C. Stone Day
+D. Dorsho
 Answer:"""
 
 ZERO_SHOT_CHAT = """\
 The following is a multiple-choice question. Please choose the most suitable one among A, B, C and D as the answer to \
 this question.
 
-Which of these is a bread?
-A. Thaw Month
-B. ash cake
-C. Rest Day
-D. drums
+From which town does the soup Keru come?
+A. Shona
+B. Griti
+C. Kelo
+D. Wengri
 """
 
 
@@ -72,7 +74,7 @@ def test_base_prompt_to_the_letter(script, demo_checkpoint: Path, tmp_path: Path
     assert ended.status == 0
     assert f"--- nutrition/0\n{FIVE_SHOT}\n---\n" in ended.err
     (row,) = samples(tmp_path)
-    assert (row["id"], row["subject"], row["gold"]) == ("nutrition/0", "nutrition", "D")
+    assert (row["id"], row["subject"], row["gold"]) == ("nutrition/0", "nutrition", "A")
     assert row["prompt_sha256"] == sha256(FIVE_SHOT)
 
 
@@ -80,13 +82,13 @@ def test_chat_prompt_to_the_letter(script, tmp_path: Path) -> None:
     rows = choices.rows(DEMO / "test" / "nutrition_test.csv", mmlu.COLUMNS, header=False)
     assert mmlu.chat_prompt(rows[1]) == ZERO_SHOT_CHAT
     replies = tmp_path / "replies.jsonl"
-    replies.write_text('{"id": "nutrition/1", "response": "The answer is B."}\n')
+    replies.write_text('{"id": "nutrition/1", "response": "The answer is A."}\n')
     assert (
         script("mmlu", "--rescore", replies, "-d", DEMO, "--subjects", "nutrition", "-o", tmp_path / "out").status == 0
     )
     (row,) = samples(tmp_path / "out")
     assert row["prompt_sha256"] == sha256(ZERO_SHOT_CHAT)
-    assert (row["prediction"], row["correct"]) == ("B", True)
+    assert (row["prediction"], row["correct"]) == ("A", True)
 
 
 def test_five_shot_chat_is_the_base_prompt_as_the_user_turn(script, tmp_path: Path) -> None:
