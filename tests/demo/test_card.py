@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import card
 import evaluate_bbh
-import evaluate_wmt22
+import evaluate_mbpp
+import evaluate_mmlu
 import pytest
 import run as demo
 
@@ -94,24 +96,28 @@ def test_unbroken_the_figure_is_the_cards(script, tmp_path: Path) -> None:
 
 
 def test_a_changed_character_of_the_prompt_shows(script, monkeypatch, tmp_path: Path) -> None:
-    whole = evaluate_bbh.prompt
-    monkeypatch.setattr(evaluate_bbh, "prompt", lambda *given: whole(*given).replace("Let's", "Lets"))
-    score = bbh(script, tmp_path)
+    whole = evaluate_mmlu.example
+    monkeypatch.setattr(
+        evaluate_mmlu, "example", lambda *given, **more: whole(*given, **more).replace("Answer:", "Answer")
+    )
+    assert script("mmlu", "-c", "demo", "-o", tmp_path).status == 0
+    (score,) = figures(tmp_path).values()
     assert not exact(score) and score["verdict"] == "lower"
 
 
-def test_shots_with_the_next_ones_answer_show(script, monkeypatch, tmp_path: Path) -> None:
-    whole = evaluate_wmt22.prompt
+def test_shots_shifted_by_one_show(script, monkeypatch, tmp_path: Path) -> None:
+    """Each task of the prompt has the tests of the one before."""
+    whole = evaluate_mbpp.prompt
 
-    def shifted(direction: str, shots: list[tuple[str, str]], source: str) -> str:
-        moved = shots[1:] + shots[:1]
-        return whole(direction, [(text, other[1]) for (text, _), other in zip(shots, moved, strict=True)], source)
+    def shifted(row: dict[str, Any], shots: list[dict[str, Any]]) -> str:
+        tasks = [*shots, row]
+        moved = [{**task, "test_list": before["test_list"]} for before, task in pairwise([row, *tasks])]
+        return whole(moved[-1], moved[:-1])
 
-    monkeypatch.setattr(evaluate_wmt22, "prompt", shifted)
-    assert script("wmt22", "-c", "demo", "-o", tmp_path).status == 0
-    scores = figures(tmp_path)
-    assert not any(exact(score) for score in scores.values())
-    assert "lower" in {score["verdict"] for score in scores.values()}
+    monkeypatch.setattr(evaluate_mbpp, "prompt", shifted)
+    assert script("mbpp", "-c", "demo", "-o", tmp_path).status == 0
+    (score,) = figures(tmp_path).values()
+    assert not exact(score) and score["verdict"] == "lower"
 
 
 def test_another_stop_shows(script, monkeypatch, tmp_path: Path) -> None:
