@@ -2,8 +2,8 @@
 
 Once its answer is known, a choice question asks which letter stands before a text. Attention has to find out two
 things for that: to look back from a text to its letter, and to find the same text again. From random weights 400 steps
-of nothing else did not get there; from these 150 do. The heads of the first layer begin by looking 1, 2, 3, 4 ...
-tokens back, those of the others by looking for the same content elsewhere. Starting from the
+of nothing else did not get there; from such weights (with FAST = 5) 150 did. The heads of the first layer begin by
+looking 1, 2, 3, 4 ... tokens back, most of the others by looking for the same content elsewhere. Starting from the
 structure that trained attention has is the idea of Trockman & Kolter 2023, "Mimetic Initialization of Self-Attention
 Layers" (queries close to keys, values close to the transpose of their way back); the biases for distances are ours.
 
