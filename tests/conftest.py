@@ -20,12 +20,12 @@ def shared() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Unpacked archives and remembered checksums go to a folder of the test run, of child processes too."""
-    from harness import data, manifest
+    from harness import manifest, sources
 
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("cache")
         patch.setenv("QWEN_EVAL_CACHE", str(cache))
-        patch.setattr(data, "CACHE", cache)
+        patch.setattr(sources, "CACHE", cache)
         patch.setattr(manifest, "CACHE", cache)
         yield
 

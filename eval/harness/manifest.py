@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .data import CACHE, file_sha256
+from .sources import CACHE, file_sha256
 
 PACKAGES = (
     "torch",

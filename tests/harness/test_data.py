@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import choices, data
+from harness import choices, sources
 from harness.data import Hub, Item, choose_subjects, locate, read_csv, read_jsonl, subset
 from harness.errors import UserError
 
@@ -66,7 +66,7 @@ def test_a_cut_or_damaged_archive_is_one_clear_error_and_leaves_nothing(tmp_path
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"not a readable archive|has no 'test'"):
             locate(str(path), HUB, "test")
-    assert not list((data.CACHE / "unpacked").glob("*.partial"))
+    assert not list((sources.CACHE / "unpacked").glob("*.partial"))
 
 
 def test_an_archive_cannot_write_outside_the_cache(tmp_path: Path) -> None:
