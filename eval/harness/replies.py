@@ -1,11 +1,140 @@
-"""The clean-up of a reply before any extraction, for text and for programs alike."""
+"""Make a model's reply plain before an answer is read from it, and find where it announces its answer.
+
+The robust extractions of all benchmarks begin here, so that a reply reads the same with other line ends, in
+full-width letters, in bold or in a box. The protocol extractions never do: they take a reply as it came, so that a
+carriage return or a byte order mark may change what they read, as it did in the published scripts.
+
+`questions(reply)` gives the reply as one or more `Text`s, for models that go on with questions of their own have
+answered the first. `Text.announced()` gives what stands behind "the answer is", `####`, 答案是 or in a box.
+"""
+
+from __future__ import annotations
 
 import re
+import unicodedata
+from typing import NamedTuple
 
-_LINE_END = re.compile(r"\r*\n|\r")  # \r\r\n: a file that was translated twice
-_UNSEEN = "\ufeff\u200b\u200c\u200d\u2060"  # byte order mark, zero-width characters
+ZERO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 
 
 def plain_lines(reply: str) -> str:
-    """The reply with a newline for every line end (CRLF, a lone CR), and without unseen characters at its beginning."""
-    return _LINE_END.sub("\n", reply.lstrip(_UNSEEN))
+    """The reply with newline as its only line end, and no byte order mark or zero-width character at its start."""
+    return re.sub(r"\r*\n|\r", "\n", reply.lstrip(ZERO_WIDTH))
+
+
+# Wide, small, circled and mathematical forms of plain characters: Ｂ Ⓑ 𝐁 ② （ ：. Superscripts and fractions are no
+# such forms (x² is not x2), and the wide comma parts clauses where a plain one may part the letters of a list.
+VARIANTS = re.compile("[\u2460-\u24ff\u3000\ufe54-\ufe6f\uff01-\uff0b\uff0d-\uff5e\uffe0-\uffe6\U0001d400-\U0001d7ff]+")
+SPACES = "[\u00a0\u2000-\u200a\u202f\u205f]"
+
+
+def plain_characters(reply: str) -> str:
+    """The reply in plain characters: line ends, spaces, quotes, minus signs, wide forms; nothing zero-width in it."""
+    text = re.sub("[\u2028\u2029\x85]", "\n", plain_lines(reply))
+    text = re.sub(f"[{ZERO_WIDTH}\u00ad\u202a-\u202e]", "", text)
+    text = VARIANTS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    text = re.sub(rf"(?<=\d)(?:{SPACES}|，)(?=\d{{3}}(?!\d))| (?=0\d\d(?!\d))(?<=\d )", ",", text)  # thousands
+    text = re.sub(SPACES, " ", text)
+    text = re.sub("[‘’]", "'", re.sub("[“”„「」『』]", '"', text))
+    return re.sub(r"\u2212|(?<![\w)])[\u2012\u2013](?=\d)", "-", text)
+
+
+def without_latex(text: str) -> str:
+    r"""The text without the commands that LaTeX puts around letters and numbers: \text{B}, 70{,}000, $\$5$."""
+    text = re.sub(r"(?<=\d)(?:,?(?:\\[,!;: ])+|\{,\}(?:\\!)?)(?=\d{3}(?!\d))", ",", text)
+    text = re.sub(r"\\(?:[!,;:()\[\] ]|(?:q?quad|left|right|displaystyle)(?![A-Za-z]))", " ", text)
+    text = re.sub(r"\\(?:text\w{0,2}|math\w{2}|mbox|operatorname)\s*\{([^{}]*)\}", r"\1", text)
+    return re.sub(r"\\(?=[%#&_])|\\?\$", "", text)
+
+
+class Text(NamedTuple):
+    """The reply to one question in plain characters, without emphasis, and where its boxes and bold words stand."""
+
+    text: str
+    boxes: list[tuple[int, int]]
+    bold: list[tuple[int, int]]
+
+    def announced(self) -> list[str]:
+        """The texts behind the announcements of an answer, the last announcement first. A box ends its text; else it
+        goes on to the end, for where an answer ends depends on what is looked for."""
+        starts = {
+            found.end(): len(self.text)
+            for found in ANNOUNCEMENT.finditer(self.text)
+            if not supposed(self.text[: found.start()])
+        }
+        starts.update(self.boxes)
+        return [self.text[start : starts[start]] for start in sorted(starts, reverse=True)]
+
+
+# What follows is the answer: "The answer is", "Answer:", "the correct answer would be", "#### ", 答案是, 【答案】. No
+# negation stands between the two words, nor the answer itself ("answer A is").
+NEGATION = r"\b(?:not|never|neither|nor|cannot|wrong|incorrect)\b|n't\b"
+ANNOUNCEMENT = re.compile(
+    rf"\banswers?\b(?:(?!{NEGATION}|\b(?:answers?|part|step|first|options?|choices?|[A-D])\b)[^.;:=\n]){{0,60}}?"
+    r"(?:\b(?:is|are|be|was|becomes)\b|[:=]|-+>)(?!\W*(?:not|neither)\b)[\s:]*"
+    r"(?:\b(?:as follows|therefore|thus|then|simply|just)\b[\s:,]*)?"
+    r"|^\W*(?:(?:final|correct) )?answer[ \t]*(?:[:.-]+|\n|(?=\(?[A-D\d$\\-]))\s*|####\s*|<answer>\s*"
+    r"|答案(?:(?![不非错]|答案)[^。;:\nA-D\d]){0,15}?(?:是|选|等于|(?<![因认以])为|[:】\]])[\s:]*"
+    r"|答案\s*(?=[A-D\d(])",
+    re.IGNORECASE | re.MULTILINE,
+)
+SUPPOSED = re.compile(
+    r"(?:\b(?:you|one|some\w*|people|students|many|they|others)\s+(?:\w+\s+){0,3}"
+    r"(?:think|thought|say|said|believe|choose|chose|pick|guess|assume|conclude)\b"
+    r"|\b(?:tempt\w*|mistake\w*|wrongly|(?:at )?first thought|initially thought|thought (?:at first|initially))\b"
+    r"|\b(?:check|verify|confirm)\w*\s+(?:that\s+)?(?:(?:the|our|my|this)\b)?|有人|有些人|误以为|容易|验证|检验)[^.;。；\n]{0,20}$",
+    re.IGNORECASE,
+)
+
+
+def supposed(before: str) -> bool:
+    """Whether the sentence that breaks off here tells what somebody might say, or checks what was said."""
+    return SUPPOSED.search(before[-120:]) is not None
+
+
+def sentence(text: str) -> str:
+    """The first sentence of the text, or its first line that is not empty."""
+    return re.split(r"[.!?](?=\s|$)|[。；;！？\n]", text.strip(), maxsplit=1)[0].strip()
+
+
+# A question of the model's own, at the beginning of a line or behind a sentence.
+QUESTION = re.compile(
+    r"^[ \t>#*_-]*(?:(?:(?:next |new )?(?:question|problem|exercise)(?:[ \t]*\d+)?|q\d*|human|user)[*_ \t]*:"
+    r"|(?:问题|题目|下一题)[ \t]*\d*[*_ \t]*:)|(?-i:\bQuestion:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def questions(reply: str, formulas: bool = False) -> list[Text]:
+    """The reply to the question asked, then those to questions that the model asked itself.
+
+    formulas: keep LaTeX, but for boxes. What a model thought before `</think>` is no part of its reply.
+    """
+    text = re.split(r"<\|(?:endoftext|im_end|im_start)\|>", plain_characters(reply), maxsplit=1)[0]
+    text = text.rpartition("</think>")[2].strip() or text
+    text = re.sub(r"</?(?:b|strong)>", "**", re.sub(r"<br\s*/?>", "\n", text))
+    return [_marked(part if formulas else without_latex(part)) for part in QUESTION.split(text) if part.strip()]
+
+
+# A box in which braces may stand three deep, bold words, words in code. x**2 is a power.
+MARKS = re.compile(
+    r"\\(?:boxed|fbox)\s*(?:\{(?P<box>(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*)\}|(?P<digit>[\w.]+))"
+    r"|(?<![A-Za-z0-9)*])\*\*(?P<bold>(?=\S)[^*\n]+?)\*\*|(?<!\w)__(?P<under>(?=\S)[^_\n]+?)__(?!\w)"
+    r"|(?<![\w)*])\*(?P<italic>(?=\S)[^*\n]*?)(?<=\S)\*(?![\w*(])|`(?P<code>[^`\n]+)`"
+)
+STRAY = re.compile(r"(?<![A-Za-z0-9)])\*\*|\*\*(?![A-Za-z0-9(])|`")
+
+
+def _marked(text: str) -> Text:
+    """Takes the marks away and remembers where they were."""
+    plain, boxes, bold, done = "", [], [], 0
+    for found in MARKS.finditer(text):
+        plain += STRAY.sub("", text[done : found.start()])
+        inside = _marked(found[found.lastgroup]).text  # type: ignore[index]
+        span = len(plain), len(plain) + len(inside)
+        if found.lastgroup in ("box", "digit"):
+            boxes.append(span)
+        elif found.lastgroup in ("bold", "under"):
+            bold.append(span)
+        plain, done = plain + inside, found.end()
+    return Text(plain + STRAY.sub("", text[done:]), boxes, bold)
