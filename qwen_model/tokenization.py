@@ -9,7 +9,6 @@ is added. Source: the published qwen.tiktoken and QwenLM/Qwen's tokenization not
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -18,43 +17,19 @@ from typing import Any, Literal
 import tiktoken
 from transformers import AddedToken, BatchEncoding, PreTrainedTokenizer
 
+from .vocabulary import CHAT_TEMPLATE, ENDOFTEXT, IM_END, IM_START, SPECIAL_TOKENS, SPLIT_PATTERN, read_ranks
+
 VOCAB_FILES = {"vocab_file": "qwen.tiktoken"}
-SPLIT_PATTERN = (  # cl100k's, with digits one by one
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-ENDOFTEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-SPECIAL_TOKENS = (ENDOFTEXT, IM_START, IM_END, *(f"<|extra_{i}|>" for i in range(205)))
-
 AllowedSpecial = Collection[str] | Literal["all"]
-
-
-def read_ranks(path: str | os.PathLike[str]) -> dict[bytes, int]:
-    """Token bytes -> rank of a `.tiktoken` file, in the order of the file.
-
-    Raises:
-        ValueError: a line is not `base64 rank`, or there is no line.
-    """
-    ranks: dict[bytes, int] = {}
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                token, rank = line.split()
-                ranks[base64.b64decode(token, validate=True)] = int(rank)
-            except (ValueError, binascii.Error):
-                raise ValueError(f"{path}, line {number}: not 'base64 rank': {line[:60]!r}") from None
-    if not ranks:
-        raise ValueError(f"{path}: no tokens in it")
-    return ranks
 
 
 class QWenTokenizer(PreTrainedTokenizer):
     """A Qwen tokenizer; `.tokenizer` is the raw tiktoken object.
 
-    Tokens are `bytes` (regular) or `str` (special). pad, eos, bos and unk are unset; they may be set to special tokens
-    of the vocabulary only (batches: `pad_token="<|extra_0|>"`, `padding_side="left"`).
+    Tokens are `bytes` (regular) or `str` (special). eos and pad are <|endoftext|> (the published tokenizer left them
+    unset, and programs that train or serve need both); neither is ever added to a text. bos and unk are unset. All four
+    may be set to special tokens of the vocabulary only (the published batches: `pad_token="<|extra_0|>"`,
+    `padding_side="left"`). `apply_chat_template` writes ChatML unless the checkpoint brings a template.
 
     Args:
         vocab_file: `qwen.tiktoken`, or any file of contiguous ranks from 0: the special ids follow the ranks.
@@ -104,6 +79,9 @@ class QWenTokenizer(PreTrainedTokenizer):
         self.im_end_id = self.special_tokens[IM_END]
         self._check_added(kwargs.pop("added_tokens_decoder", None) or {})
         kwargs.setdefault("special_tokens_pattern", "none")  # no BOS, no EOS, ever
+        for name, value in (("eos_token", ENDOFTEXT), ("pad_token", ENDOFTEXT), ("chat_template", CHAT_TEMPLATE)):
+            if kwargs.get(name) is None:
+                kwargs[name] = value
         super().__init__(errors=errors, **kwargs)
 
     # ---- vocabulary
@@ -116,9 +94,9 @@ class QWenTokenizer(PreTrainedTokenizer):
     def __len__(self) -> int:
         return self.vocab_size
 
-    def get_vocab(self) -> dict[bytes, int]:  # type: ignore[override]
-        """Regular tokens only: bytes -> id."""
-        return dict(self.mergeable_ranks)
+    def get_vocab(self) -> dict[bytes | str, int]:  # type: ignore[override]
+        """Every token and its id: bytes for regular tokens, str for special ones."""
+        return {**self.mergeable_ranks, **self.special_tokens}
 
     @property  # type: ignore[misc]
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
@@ -164,6 +142,13 @@ class QWenTokenizer(PreTrainedTokenizer):
         if isinstance(ids, int):
             return self.decoder[ids]
         return [self.decoder[int(i)] for i in ids if not (skip_special_tokens and int(i) >= self.eod_id)]
+
+    # What the base class and generation look up one token with.
+    def _convert_token_to_id(self, token: bytes | str) -> int | None:
+        return self.convert_tokens_to_ids(token)
+
+    def _convert_id_to_token(self, index: int) -> bytes | str:  # type: ignore[override]
+        return self.decoder[int(index)]
 
     def convert_tokens_to_string(self, tokens: Iterable[bytes | str]) -> str:
         joined = b"".join(token.encode("utf-8") if isinstance(token, str) else token for token in tokens)
@@ -228,6 +213,8 @@ class QWenTokenizer(PreTrainedTokenizer):
         **kwargs: Any,
     ) -> BatchEncoding:
         # Text goes to ids in one tiktoken call, past the base class's trie and its token-by-token conversion.
+        if kwargs.get("return_offsets_mapping"):
+            raise NotImplementedError("the Qwen tokenizer has no offsets: its tokens are bytes, not spans of characters")
         names = ("allowed_special", "disallowed_special", "split_special_tokens")
         options = {name: kwargs.pop(name) for name in names if name in kwargs}
         is_batch = isinstance(text, (list, tuple)) and (not text or not isinstance(text[0], int))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen_model import QWenTokenizer
-from qwen_model.tokenization import SPECIAL_TOKENS
+from qwen_model.vocabulary import SPECIAL_TOKENS
 
 
 def test_recorded_encodings(shared, tokenizer):
@@ -51,7 +51,8 @@ def test_recorded_decodings(shared, tokenizer):
     assert [tokenizer.eod_id, tokenizer.im_start_id, tokenizer.im_end_id] == [
         recorded[name] for name in ("eod_id", "im_start_id", "im_end_id")
     ]
-    for name, value in recorded["defaults"].items():
+    # The published tokenizer leaves eos and pad unset too; ours names <|endoftext|>, which changes no encoding.
+    for name, value in {**recorded["defaults"], "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}.items():
         assert getattr(tokenizer, name) == value
 
 
@@ -110,8 +111,10 @@ def test_batches(tiny_tokenizer):
     texts = ["th", "", "the hat"]
     assert tokenizer(texts)["input_ids"] == [tokenizer.encode(text) for text in texts]
     assert tokenizer([])["input_ids"] == []
-    with pytest.raises(ValueError, match="padding token"):
-        tokenizer(texts, padding=True)
+    ended = tokenizer(texts, padding=True)
+    assert ended["input_ids"][1] == [tokenizer.eod_id] * len(ended["input_ids"][1]) and not any(
+        ended["attention_mask"][1]
+    )
     tokenizer.pad_token = "<|extra_0|>"
     longest = len(tokenizer.encode("the hat"))
     for side in ("left", "right"):
@@ -200,3 +203,62 @@ def test_encoding_does_not_take_the_slow_path(tokenizer):
         encode(text)
         # Generous: some 10 MB/s on an idle core, 0.1 through the base class's conversion.
         assert len(text.encode()) / (time.process_time() - start) > 1e6
+
+
+# ---- what programs that know nothing of Qwen ask of a tokenizer
+
+
+def test_every_token_is_in_the_vocabulary_by_the_name_that_its_id_has(tiny_tokenizer):
+    vocabulary = tiny_tokenizer.get_vocab()
+    assert len(vocabulary) == len(tiny_tokenizer)
+    for token, index in vocabulary.items():
+        assert tiny_tokenizer.convert_ids_to_tokens(index) == tiny_tokenizer._convert_id_to_token(index) == token
+        assert tiny_tokenizer.convert_tokens_to_ids(token) == tiny_tokenizer._convert_token_to_id(token) == index
+
+
+def test_end_and_padding_are_known_and_change_no_encoding(tiny_vocab):
+    tokenizer = QWenTokenizer(tiny_vocab)
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (tokenizer.eod_id, tokenizer.eod_id)
+    unset = QWenTokenizer(tiny_vocab)
+    unset.eos_token = unset.pad_token = None
+    for text in ("the hat", "", "a<|endoftext|>b", " <|im_start|>user\n"):
+        for options in ({}, {"add_special_tokens": True}, {"add_special_tokens": False}):
+            assert tokenizer(text, **options)["input_ids"] == unset(text, **options)["input_ids"]
+        assert tokenizer.encode(text) == unset.encode(text)
+
+
+def test_offsets_are_refused_and_not_left_out(tiny_tokenizer):
+    for texts in ("the hat", ["the", "hat"]):
+        with pytest.raises(NotImplementedError, match="offsets"):
+            tiny_tokenizer(texts, return_offsets_mapping=True)
+
+
+@pytest.mark.parametrize("system", [None, "Be brief.", ""])
+def test_the_chat_template_writes_the_published_chatml(tiny_tokenizer, system):
+    from qwen_model.chatml import DEFAULT_SYSTEM, make_context
+
+    history = [("the hat?", "that"), ("at 的\n  the", "the\nhat")]
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    for query, reply in history:
+        messages += [{"role": "user", "content": query}, {"role": "assistant", "content": reply}]
+    messages.append({"role": "user", "content": "猫 the"})
+    text, ids = make_context(tiny_tokenizer, "猫 the", history, DEFAULT_SYSTEM if system is None else system)
+    assert tiny_tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == text
+    asked = tiny_tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    assert asked["input_ids"] == ids
+
+
+def test_a_chat_that_goes_on_keeps_its_beginning(tiny_tokenizer):
+    messages = [{"role": "user", "content": "the"}, {"role": "assistant", "content": "hat"}]
+    asked, answered = (
+        tiny_tokenizer.apply_chat_template(messages[:n], tokenize=False, add_generation_prompt=n == 1) for n in (1, 2)
+    )
+    assert answered.startswith(asked) and answered == f"{asked}hat<|im_end|>\n"
+
+
+def test_a_template_of_the_checkpoint_is_kept(tiny_vocab, tmp_path):
+    own = "{{ messages[0]['content'] }}"
+    tokenizer = QWenTokenizer(tiny_vocab, chat_template=own)
+    tokenizer.save_pretrained(tmp_path)
+    again = QWenTokenizer.from_pretrained(tmp_path)
+    assert again.apply_chat_template([{"role": "user", "content": "the"}], tokenize=False) == "the"
