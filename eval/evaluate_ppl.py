@@ -190,11 +190,20 @@ def read_all(run: Run, ways: Mapping[str, Any], stride: int | None, vocabulary: 
             means = {str(length): {"mean": float(nll.mean()), "tokens": len(nll)} for length, nll in found.items()}
             run.save(
                 item,
+                prompt=described(item.row, stride),
                 nll=means,
                 prediction={length: perplexity([(part["mean"], 1)]) for length, part in means.items()},
                 gold=None,
                 correct=max(part["mean"] for part in means.values()) < math.log(vocabulary),
             )
+
+
+def described(work: Pass, stride: int | None) -> str:
+    """What stands for the prompt in samples.jsonl: which tokens of which document; the text may be megabytes."""
+    total, longest = len(work.document.tokens), work.lengths[-1]
+    if not stride:
+        return f"tokens 0 to {longest} of {work.document.name}"
+    return f"tokens 0 to {total} of {work.document.name}, {longest} at a time, {stride} apart"
 
 
 def token_count(work: Pass, stride: int | None) -> int:
@@ -237,8 +246,10 @@ def main() -> int:
     config = load_config(run.checkpoint)
     trained = getattr(config, "seq_length", None)
     lengths, stride = args.lengths or default_lengths(trained), args.stride
-    if stride and stride > lengths[0]:
-        raise UserError(f"--stride {stride} is longer than the window of {lengths[0]}: tokens would be left out")
+    if stride and stride >= lengths[0]:
+        raise UserError(
+            f"--stride {stride} is not shorter than the window of {lengths[0]}: tokens would have nothing before them"
+        )
     ways = configurations(args, config)
     memory.check(run.checkpoint, args, lengths, widest(ways), whole=not score.in_pieces(config))
 

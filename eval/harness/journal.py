@@ -70,9 +70,13 @@ class Journal:
         return record is not None and record["prompt_sha256"] == prompt_sha256(item.prompt + item.begun)
 
     def append(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
-        """Write one finished item; the line is on its way to the disk when this returns."""
-        prompt = prompt_sha256(item.prompt + item.begun)
-        record = {"id": item.id, "subject": item.subject, "prompt_sha256": prompt, **fields}
+        """Write one finished item; the line is on its way to the disk when this returns.
+
+        fields: `prompt`, as the model saw it, stands for the benchmark's text, which the item has and the sum is of.
+        """
+        text = item.prompt + item.begun
+        named = {"id": item.id, "subject": item.subject, "prompt": text, "prompt_sha256": prompt_sha256(text)}
+        record = {**named, **fields}
         if item.sample:
             record["sample"] = item.sample
         record["run"] = self.run

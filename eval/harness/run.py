@@ -38,6 +38,7 @@ class Run(Target):
         self.own_samples = self.demo and not args.eval_data_path  # the demo's, fewer than the benchmark has
         self.official_n = None if self.own_samples else official_n
         self.endings: dict[tuple[str, int], dict[str, Any]] = {}  # of each item's last reply
+        self.encoded: dict[tuple[str, int], Any] = {}  # each item's prompt as it went to the engine
         self.started = time.time()
 
     def shots(self, base: int, chat: int) -> int:
@@ -103,9 +104,7 @@ class Run(Target):
             "subjects": self.args.subjects,
             "started": manifest.now(),
         }
-        if self.args.debug:
-            for item in self.items[:3]:
-                print(f"--- {item.id}\n{item.prompt}\n---", file=sys.stderr)
+        self.to_show = 3 if self.args.debug else 0  # prompts
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -117,6 +116,7 @@ class Run(Target):
         todo = self.unfinished()
         if self.replies is not None:
             for item in todo:
+                self._keep_prompt(item)
                 yield item, self.replies.logits(item, len(candidates))
             return
         if not todo:
@@ -130,6 +130,7 @@ class Run(Target):
             if max_seq_len is not None and len(tokens) > max_seq_len:
                 self.was_cut[item.key] = True
                 tokens = tokens[len(tokens) - max_seq_len + 1 :]
+            self._keep_prompt(item, tokens)
             requests.append(ChoiceRequest(tokens, ids))
         with self._progress(len(todo), len(self.items)) as bar:
             for index, logits in self.engine.choose(requests):
@@ -147,13 +148,17 @@ class Run(Target):
         todo = [item for item in items if not self.journal.finished(item)]
         if self.replies is not None:
             for item in todo:
+                self._keep_prompt(item)
                 yield item, self.replies.text(item)
             return
         if not todo:
             return
         begun = [item.begun for item in todo] if any(item.begun for item in todo) else None
+        prompts = self.engine.encode([item.prompt for item in todo], self.chat, True, begun)
+        for item, prompt in zip(todo, prompts, strict=True):
+            self._keep_prompt(item, prompt)
         requests = self.engine.generate_requests(
-            self.engine.encode([item.prompt for item in todo], self.chat, True, begun),
+            prompts,
             self.decoding,
             self.chat,
             [manifest.digest([self.args.seed, item.id, item.sample]) for item in todo],
@@ -164,6 +169,21 @@ class Run(Target):
                 whole = self.chat and not todo[index].begun
                 yield todo[index], reply.text.strip() if whole else reply.text
                 bar.update()
+
+    def _keep_prompt(self, item: Item, encoded: Any = None) -> None:
+        """Remember what the model is asked, for the item's line; of several turns the first. `--debug` shows three.
+
+        encoded: as it goes to the engine; None with --rescore, where no model is there to say.
+        """
+        self.encoded.setdefault(item.key, encoded)
+        if self.to_show:
+            self.to_show -= 1
+            print(f"--- {item.id}\n{self.prompt_text(item)}\n---", file=sys.stderr)
+
+    def prompt_text(self, item: Item) -> str:
+        """The prompt as the model saw it, chat frame and cut included; with --rescore the benchmark's own text."""
+        encoded = self.encoded.get(item.key)
+        return item.prompt + item.begun if encoded is None else self.engine.prompt_text(encoded)
 
     def unfinished(self) -> list[Item]:
         """The items without a line, for a script that asks the engine itself."""
@@ -186,6 +206,8 @@ class Run(Target):
         if getattr(self, "was_cut", {}).get(item.key):
             fields["cut"] = True
         fields.update(self.endings.get(item.key, {}))
+        fields.setdefault("prompt", self.prompt_text(item))
+        self.encoded.pop(item.key, None)
         self.journal.append(item, fields)
 
     @property

@@ -142,6 +142,10 @@ def test_every_item_comes_out_as_constructed(run_of_all: Path) -> None:
         assert {key: found[key] for key in expected} == expected, name
         assert isinstance(row["correct"], bool)
         assert sum(len(cell["pictures"]) for cell in row["cells"]) == pictures, name
+    for item in read_items(str(ITEMS)):  # of several rounds the first prompt: `response` has what came behind it
+        turn = f"\nassistant: {item.begun}" if item.begun else ""
+        assert rows[item.id]["prompt"] == f"user: {item.prompt}{turn}"
+        assert rows[item.id]["response"].startswith(item.begun)
 
 
 def test_the_figures_are_those_of_the_construction(run_of_all: Path) -> None:

@@ -193,7 +193,7 @@ def test_the_estimate_knows_other_models(
         (("--lengths", "1"), "of at least 2 tokens"),
         (("--configs", "ntk+magic"), "'magic' is no part of a configuration"),
         (("--configs", "ntk", "--use-dynamic-ntk", "on"), "name them with --configs"),
-        (("--lengths", "64", "--stride", "65"), "--stride 65 is longer than the window of 64"),
+        (("--lengths", "64", "--stride", "64"), "--stride 64 is not shorter than the window of 64"),
         (("--lengths", "64", "--configs", "window", "--window-attn", "off"), "leaves no layer a window"),
         (("--window-attn", "16,16"), "2 windows for the 6 layers"),
         (("--rescore", "x.jsonl"), "--rescore has no use here"),

@@ -165,6 +165,10 @@ class LocalEngine:
         see Encoder.chat."""
         return self.encoder.chat(prompts, begun) if chat else self.encoder.plain(prompts, raw)
 
+    def prompt_text(self, prompt: np.ndarray) -> str:
+        """An encoded prompt as text, with the special tokens of the chat frame."""
+        return self.encoder.text(prompt.tolist())
+
     def generate_requests(
         self, prompts: Sequence[np.ndarray], decoding: Decoding, chat: bool, seeds: Sequence[str]
     ) -> list[GenerateRequest]:

@@ -71,6 +71,10 @@ class OpenAIEngine:
                 turn.append({"role": "assistant", "content": text})
         return turns
 
+    def prompt_text(self, prompt: Messages) -> str:
+        """The messages as text: what is sent. The frame that the server puts around them is not known here."""
+        return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
     def generate_requests(
         self, prompts: Sequence[Messages], decoding: Decoding, chat: bool, seeds: Sequence[str]
     ) -> list[dict[str, Any]]:

@@ -62,6 +62,11 @@ class Encoder:
             lists = [ids + self._inside(text) for ids, text in zip(lists, begun, strict=True)]
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """What a model sees in these token ids, special tokens written out. Where a cut parts a character: U+FFFD."""
+        keep: dict[str, Any] = {} if self.qwen else {"clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode([int(i) for i in tokens], skip_special_tokens=False, **keep))
+
     def _hostile(self, text: str) -> bool:
         """Whether text of the data spells a special token."""
         return any(form in text for form in self.special)
