@@ -23,7 +23,8 @@ from harness.stats import Score, macro_accuracy
 from harness.tables import write_atomically
 
 HUB = Hub("ceval/ceval-exam", "ceval-exam.zip")
-COLUMNS = ("question", "A", "B", "C", "D")
+COLUMNS = ("question", "A", "B", "C", "D", "answer")
+LAYOUT = choices.Layout(COLUMNS, "_{split}.csv", header=True)
 OFFICIAL_N = {"val": 1346, "test": 12342}
 
 GROUPS = {
@@ -93,19 +94,13 @@ def main() -> int:
     if args.split == "test":
         run.output_name = "ceval-test"
     shots = run.shots(base=5, chat=0)
-    labelled = "answer" if args.split == "val" else None
-    folder = locate(run.data_path, HUB, holds=args.split)
+    labelled = args.split == "val"
+    folder = locate(run.data_path, HUB, LAYOUT.holds(args.split))
 
     items = []
-    subjects = choices.present(run, folder / args.split, f"_{args.split}.csv", SUBJECTS)
-    for subject in choose_subjects(subjects, args.subjects):
-        dev = (
-            choices.shots(folder / "dev" / f"{subject}_dev.csv", (*COLUMNS, "answer"), shots, header=True)
-            if shots
-            else []
-        )
-        path = folder / args.split / f"{subject}_{args.split}.csv"
-        for number, row in enumerate(choices.rows(path, (*COLUMNS, labelled) if labelled else COLUMNS, True, labelled)):
+    for subject in choose_subjects(choices.present(run, folder, LAYOUT, args.split, SUBJECTS), args.subjects):
+        dev = choices.shots(folder, LAYOUT, subject, shots)
+        for number, row in enumerate(choices.subject_rows(folder, LAYOUT, args.split, subject, labelled)):
             prompt = chat_prompt(row) if run.chat and not shots else base_prompt(dev, row)
             items.append(Item(f"{subject}/{number}", subject, prompt, row["answer"], row))
 

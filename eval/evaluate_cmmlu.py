@@ -18,6 +18,7 @@ from harness.stats import macro_accuracy
 
 HUB = Hub("haonan-li/cmmlu", "cmmlu_v1_0_1.zip")
 COLUMNS = ("Question", "A", "B", "C", "D", "Answer")
+LAYOUT = choices.Layout(COLUMNS, ".csv", header=True)
 OFFICIAL_N = 11582
 
 GROUPS = {
@@ -47,20 +48,15 @@ def main() -> int:
     args = parser(__doc__, shots=5, chat_shots=0).parse_args()
     run = Run(args, "cmmlu", OFFICIAL_N, choice=True)
     shots = run.shots(base=5, chat=0)
-    folder = locate(run.data_path, HUB, holds="test")
+    folder = locate(run.data_path, HUB, LAYOUT.holds("test"))
 
-    def read(path, count=None):
-        found = (
-            choices.rows(path, COLUMNS, True, "Answer")
-            if count is None
-            else choices.shots(path, COLUMNS, count, True, "Answer")
-        )
-        return [{**row, "question": row["Question"]} for row in found]
+    def read(questions):
+        return [{**row, "question": row["Question"]} for row in questions]
 
     items = []
-    for subject in choose_subjects(choices.present(run, folder / "test", ".csv", SUBJECTS), args.subjects):
-        dev = read(folder / "dev" / f"{subject}.csv", shots) if shots else []
-        for number, row in enumerate(read(folder / "test" / f"{subject}.csv")):
+    for subject in choose_subjects(choices.present(run, folder, LAYOUT, "test", SUBJECTS), args.subjects):
+        dev = read(choices.shots(folder, LAYOUT, subject, shots))
+        for number, row in enumerate(read(choices.subject_rows(folder, LAYOUT, "test", subject))):
             prompt = chat_prompt(row) if run.chat and not shots else base_prompt(dev, row)
             items.append(Item(f"{subject}/{number}", subject, prompt, row["answer"], row))
 

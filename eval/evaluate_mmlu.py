@@ -21,6 +21,7 @@ from harness.stats import accuracy
 
 HUB = Hub("cais/mmlu", "data.tar")
 COLUMNS = ("question", "A", "B", "C", "D", "answer")
+LAYOUT = choices.Layout(COLUMNS, "_{split}.csv", header=False)
 OFFICIAL_N = 14042
 
 # The groups of the published table (anatomy stands among STEM there, in the paper among Other).
@@ -65,12 +66,12 @@ def main() -> int:
     args = parser(__doc__, shots=5, chat_shots=0, max_seq_len=2048).parse_args()
     run = Run(args, "mmlu", OFFICIAL_N, choice=True)
     shots = run.shots(base=5, chat=0)
-    folder = locate(run.data_path, HUB, holds="test")
+    folder = locate(run.data_path, HUB, LAYOUT.holds("test"))
 
     items = []
-    for subject in choose_subjects(choices.present(run, folder / "test", "_test.csv", SUBJECTS), args.subjects):
-        dev = choices.shots(folder / "dev" / f"{subject}_dev.csv", COLUMNS, shots, header=False) if shots else []
-        for number, row in enumerate(choices.rows(folder / "test" / f"{subject}_test.csv", COLUMNS, header=False)):
+    for subject in choose_subjects(choices.present(run, folder, LAYOUT, "test", SUBJECTS), args.subjects):
+        dev = choices.shots(folder, LAYOUT, subject, shots)
+        for number, row in enumerate(choices.subject_rows(folder, LAYOUT, "test", subject)):
             prompt = chat_prompt(row) if run.chat and not shots else base_prompt(subject, dev, row)
             items.append(Item(f"{subject}/{number}", subject, prompt, row["answer"], row))
 

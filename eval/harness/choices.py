@@ -7,9 +7,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .data import read_csv
+from .data import STRING, STRINGS, TEXT, Kind, check_row, find, read_csv, read_rows, tables
 from .errors import UserError
 from .run import Run
 from .stats import Score, accuracy
@@ -19,27 +19,82 @@ LETTERS = "ABCD"
 DECODING = {"repetition_penalty": 1.0}
 
 
+class Layout(NamedTuple):
+    """How a benchmark's questions lie in files: `{split}/{subject}{suffix}` (`{split}` in `suffix` is filled in), with
+    these columns, in the first line (`header`) or fixed; the last column holds the answer, a letter."""
+
+    columns: tuple[str, ...]
+    suffix: str
+    header: bool
+
+    def file(self, split: str, subject: str) -> str:
+        return f"{split}/{subject}{self.suffix.format(split=split)}"
+
+    def holds(self, split: str) -> list[str]:
+        """What `locate` looks for: the official files, the hub's tables, a folder of the split's name."""
+        return [self.file(split, "*"), *tables("all", split), *tables("*", split), split]
+
+
 def rows(path: Path, columns: Sequence[str], header: bool, answer: str | None = "answer") -> list[dict[str, Any]]:
     """Rows of an official CSV; the column `answer` must hold a letter A-D (None: the split has no answers)."""
-    found: list[dict[str, Any]] = [dict(row) for row in read_csv(path, columns, header)]
-    for number, row in enumerate(found):
-        if answer is not None and row[answer] not in list(LETTERS):
-            raise UserError(f"{path} row {number}: the answer is {row[answer]!r}, not one of A, B, C, D")
-        row["answer"] = row[answer] if answer is not None else None
-    return found
+    found = read_csv(path, columns, header)
+    return [_question(row, columns, answer, f"{path} row {number}") for number, row in enumerate(found)]
 
 
-def shots(path: Path, columns: Sequence[str], count: int, header: bool, answer: str = "answer") -> list[dict[str, Any]]:
-    """The first `count` rows of a dev file, the examples of the prompt; UserError when it has fewer."""
-    found = rows(path, columns, header, answer)
+def _question(row: dict[str, Any], columns: Sequence[str], answer: str | None, where: str) -> dict[str, Any]:
+    """A row with the texts `A` to `D`, and the letter in `answer`. The hub's tables may have a list `choices` and the
+    answer's number in it."""
+    if "choices" in row:
+        check_row(
+            row, {"choices": Kind("a list of four texts", lambda value: STRINGS.fits(value) and len(value) == 4)}, where
+        )
+        row = {**row, **dict(zip(LETTERS, row["choices"], strict=True))}
+    kinds = {name: STRING if name in list(LETTERS) else TEXT for name in columns if name != answer}
+    check_row(row, kinds, where)
+    if answer is None:
+        return {**row, "answer": None}
+    given = row.get(answer)
+    letter = LETTERS[given] if type(given) is int and 0 <= given < len(LETTERS) else given
+    if letter not in list(LETTERS):
+        raise UserError(f"{where}: the answer is {given!r}, not one of A, B, C, D")
+    return {**row, "answer": letter}
+
+
+def subject_rows(folder: Path, layout: Layout, split: str, subject: str, labelled: bool = True) -> list[dict[str, Any]]:
+    """The questions of one subject, each with its text in the first column's name, `A` to `D`, and `answer`.
+
+    From the official CSV, else from the hub's table of the subject, else from its table of all subjects (`all`).
+    labelled: the split has answers. Raises UserError that names file, row and column.
+    """
+    path = folder / layout.file(split, subject)
+    answer = layout.columns[-1] if labelled else None
+    columns = layout.columns if labelled else layout.columns[:-1]
+    for config in (subject, "all") if not path.exists() else ():
+        found = []
+        for table in find(folder, tables(config, split)):
+            for number, row in enumerate(read_rows(table)):
+                if config == subject or row.get("subject") == subject:
+                    found.append(_question(row, columns, answer, f"{table} row {number}"))
+        if found:
+            return found
+    return rows(path, columns, layout.header, answer)
+
+
+def shots(folder: Path, layout: Layout, subject: str, count: int) -> list[dict[str, Any]]:
+    """The first `count` rows of the dev split, the examples of the prompt; UserError when it has fewer."""
+    if not count:
+        return []
+    found = subject_rows(folder, layout, "dev", subject)
     if len(found) < count:
-        raise UserError(f"{path} has {len(found)} examples, fewer than --num-fewshot {count}")
+        raise UserError(
+            f"{folder / layout.file('dev', subject)} has {len(found)} examples, fewer than --num-fewshot {count}"
+        )
     return found[:count]
 
 
-def present(run: Run, folder: Path, suffix: str, subjects: Iterable[str]) -> list[str]:
+def present(run: Run, folder: Path, layout: Layout, split: str, subjects: Iterable[str]) -> list[str]:
     """The subjects to expect: all of the benchmark; for the demo, whose samples are few, those that it has."""
-    return [name for name in subjects if not run.own_samples or (folder / f"{name}{suffix}").exists()]
+    return [name for name in subjects if not run.own_samples or (folder / layout.file(split, name)).exists()]
 
 
 Reader = Callable[[Mapping[str, str], str], str | None]

@@ -69,7 +69,7 @@ def test_chat_prompt_to_the_letter(script, tmp_path: Path) -> None:
 def test_no_header_before_the_first_question_and_none_is_text(tmp_path: Path) -> None:
     path = tmp_path / "x_val.csv"
     path.write_text("id,question,A,B,C,D,answer\r\n0,问,None,NA,nan,,D\r\n", encoding="utf-8")
-    (row,) = choices.rows(path, (*ceval.COLUMNS, "answer"), True)
+    (row,) = choices.rows(path, ceval.COLUMNS, True)
     assert ceval.base_prompt([], row) == "问题：问\nA. None\nB. NA\nC. nan\nD. \n答案："
 
 
@@ -122,9 +122,8 @@ def test_the_test_split_writes_the_submission_of_the_site(script, demo_checkpoin
 
 def test_the_official_data_is_read_whole(shared: Path) -> None:
     folder = shared / "data" / "ceval"
-    for split, labelled in (("val", "answer"), ("test", None)):
-        columns = (*ceval.COLUMNS, labelled) if labelled else ceval.COLUMNS
-        found = [choices.rows(folder / split / f"{s}_{split}.csv", columns, True, labelled) for s in ceval.SUBJECTS]
+    for split in ("val", "test"):
+        found = [choices.subject_rows(folder, ceval.LAYOUT, split, s, split == "val") for s in ceval.SUBJECTS]
         assert sum(map(len, found)) == ceval.OFFICIAL_N[split]
     for subject in ceval.SUBJECTS:
-        assert len(choices.shots(folder / "dev" / f"{subject}_dev.csv", (*ceval.COLUMNS, "answer"), 5, True)) == 5
+        assert len(choices.shots(folder, ceval.LAYOUT, subject, 5)) == 5

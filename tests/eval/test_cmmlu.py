@@ -68,7 +68,7 @@ def test_groups_are_in_the_table(script, demo_checkpoint: Path, tmp_path: Path) 
 
 def test_the_official_data_is_read_whole(shared: Path) -> None:
     folder = shared / "data" / "cmmlu"
-    found = [choices.rows(folder / "test" / f"{s}.csv", cmmlu.COLUMNS, True, "Answer") for s in cmmlu.SUBJECTS]
+    found = [choices.subject_rows(folder, cmmlu.LAYOUT, "test", s) for s in cmmlu.SUBJECTS]
     assert sum(map(len, found)) == cmmlu.OFFICIAL_N
     for subject in cmmlu.SUBJECTS:
-        assert len(choices.shots(folder / "dev" / f"{subject}.csv", cmmlu.COLUMNS, 5, True, "Answer")) == 5
+        assert len(choices.shots(folder, cmmlu.LAYOUT, subject, 5)) == 5

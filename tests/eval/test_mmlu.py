@@ -117,10 +117,10 @@ def test_the_groups_are_the_57_subjects() -> None:
 def test_the_official_data_is_read_whole(shared: Path) -> None:
     folder = locate(str(shared / "data" / "mmlu"), mmlu.HUB, "test")
     assert sorted(path.name.removesuffix("_test.csv") for path in (folder / "test").iterdir()) == mmlu.SUBJECTS
-    found = [choices.rows(folder / "test" / f"{s}_test.csv", mmlu.COLUMNS, header=False) for s in mmlu.SUBJECTS]
+    found = [choices.subject_rows(folder, mmlu.LAYOUT, "test", s) for s in mmlu.SUBJECTS]
     assert sum(map(len, found)) == mmlu.OFFICIAL_N
     for subject in mmlu.SUBJECTS:
-        assert len(choices.shots(folder / "dev" / f"{subject}_dev.csv", mmlu.COLUMNS, 5, header=False)) == 5
+        assert len(choices.shots(folder, mmlu.LAYOUT, subject, 5)) == 5
 
 
 # -- a full subject of the official data against a plain forward a prompt --------------------------
@@ -158,7 +158,7 @@ def plain(shared: Path, published_vocabulary: Path) -> dict[int, dict[str, tuple
     tokenizer = QWenTokenizer.from_pretrained(published_vocabulary)
     letters = [tokenizer.encode_plain(f" {letter}")[0] for letter in "ABCD"]
     folder = shared / "data" / "mmlu"
-    dev = choices.shots(folder / "dev" / f"{SUBJECT}_dev.csv", mmlu.COLUMNS, 5, header=False)
+    dev = choices.shots(folder, mmlu.LAYOUT, SUBJECT, 5)
     rows = choices.rows(folder / "test" / f"{SUBJECT}_test.csv", mmlu.COLUMNS, header=False)
     found: dict[int, dict[str, tuple[list[float], bool]]] = {512: {}, 2048: {}}
     for number, row in enumerate(rows):
