@@ -14,15 +14,25 @@ text. The average is over the 27 tasks; the paper counts the three sizes of logi
 tracking_shuffled_objects, as one task (23 tasks, of which 11 algorithmic and 12 NLP).
 """
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate
-from harness.errors import UserError, one_line, run_script
+from harness.data import (
+    TEXT,
+    Hub,
+    Item,
+    Kind,
+    check_row,
+    choose_subjects,
+    given_path,
+    locate,
+    read_json,
+    read_text,
+)
+from harness.errors import UserError, run_script
 from harness.run import Run
 from harness.stats import Score, accuracy, macro_accuracy
 
@@ -68,7 +78,7 @@ THINK = "Let's think step by step."
 
 
 def given_folder(given: str | None) -> str:
-    if given and Path(given).expanduser().exists():
+    if given and given_path(given).exists():
         return given
     missing = f"no folder {given}" if given else "no -d"
     raise UserError(f"{missing}: BBH's examples are not on the hub; -d wants the repository suzgunmirac/BIG-Bench-Hard")
@@ -76,18 +86,22 @@ def given_folder(given: str | None) -> str:
 
 def read_task(path: Path) -> list[dict[str, str]]:
     """The questions of a task: rows of `input` and `target`."""
-    try:
-        rows = json.loads(read_text(path))["examples"]
-        return [{"input": row["input"], "target": row["target"]} for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} has no "examples" of "input" and "target" ({one_line(error)})') from error
+    task = check_row(read_json(path), {"examples": Kind("a list", lambda value: isinstance(value, list))}, str(path))
+    rows = enumerate(task["examples"])
+    return [check_row(row, {"input": TEXT, "target": TEXT}, f'{path}, "examples" {number}') for number, row in rows]
 
 
-def read_text(path: Path) -> str:
+def read_examples(path: Path, cot: bool) -> str:
+    """The examples of a task, from its prompt file."""
+    if not path.exists():
+        raise UserError(f"missing file {path}; -d wants the whole repository suzgunmirac/BIG-Bench-Hard")
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"missing file {path}; -d wants the whole repository suzgunmirac/BIG-Bench-Hard") from error
+        text = examples(read_text(path).replace("\r\n", "\n"), cot)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path}: an example without `A: {THINK}` and `the answer is`") from error
+    if "Q: " not in text:
+        raise UserError(f"{path} has no example in it; restore it from the repository suzgunmirac/BIG-Bench-Hard")
+    return text
 
 
 # --- prompt ---
@@ -187,7 +201,7 @@ def main() -> int:
     items = []
     there = [task for task in TASKS if not run.own_samples or (folder / "bbh" / f"{task}.json").exists()]
     for task in choose_subjects(there, args.subjects):
-        shots = examples(read_text(folder / "cot-prompts" / f"{task}.txt"), cot)
+        shots = read_examples(folder / "cot-prompts" / f"{task}.txt", cot)
         for number, row in enumerate(read_task(folder / "bbh" / f"{task}.json")):
             items.append(Item(f"{task}/{number}", task, prompt(shots, row["input"], cot), row["target"]))
     run.start(items, {"num_fewshot": SHOTS, "cot": cot}, {"stop": STOPS})

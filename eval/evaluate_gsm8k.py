@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.data import STRING, TEXT, Hub, Item, Kind, choose_subjects, read_table, tables
 from harness.errors import UserError, run_script
 from harness.numbers import close, last_number
 from harness.run import Run
 from harness.stats import accuracy
 
 HUB = Hub("openai/gsm8k", "main/test-00000-of-00001.parquet")
+FILES = ("test.jsonl", *tables("main", "test"), *tables("", "test"))
 OFFICIAL_N = 1319
 EXAMPLES = Path(__file__).resolve().parent / "gsm8k_prompt.txt"
 END = "<|endoftext|>"
@@ -34,18 +35,10 @@ STOPS = (END, "\n\n", "Question:")  # a base model goes on with the next questio
 # --- data ---
 
 
-def read_rows(source: Path) -> list[dict[str, Any]]:
-    """The test rows of a folder with test.jsonl, of a JSONL file, or of the hub's parquet file."""
-    if source.suffix == ".parquet":
-        import pandas
-
-        return pandas.read_parquet(source).to_dict("records")  # type: ignore[return-value]
-    path = source / "test.jsonl" if source.is_dir() else source
-    rows = read_jsonl(path, needs=("question", "answer"))
-    for number, row in enumerate(rows):
-        if gold_base(row["answer"]) is None:
-            raise UserError(f"{path} row {number}: the answer does not end in `#### N`")
-    return rows
+def read_test(given: str | None) -> list[dict[str, Any]]:
+    """The test rows: of a JSONL file, a folder with test.jsonl, or the hub's tables."""
+    answer = Kind("a text that ends in `#### N`", lambda value: STRING.fits(value) and gold_base(value) is not None)
+    return read_table(given, HUB, FILES, {"question": TEXT, "answer": answer})
 
 
 # --- prompt ---
@@ -145,7 +138,7 @@ def main() -> int:
 
     items = [
         Item(f"test/{number}", "test", prompt(row["question"], shots, run.chat), row["answer"])
-        for number, row in enumerate(read_rows(locate(run.data_path, HUB, holds="test.jsonl", file_ok=True)))
+        for number, row in enumerate(read_test(run.data_path))
     ]
     # The chat figures were made without the penalty that the checkpoint's generation_config.json asks for.
     decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": STOPS}

@@ -13,15 +13,29 @@ an answer such as 9^{9^{9^9}} would never end; an item over the limit is tried o
 Not published, ours: the prompt ends in `Solution:` and a newline; generation stops at the next `Problem:`.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.data import (
+    STRING,
+    TEXT,
+    WHOLE,
+    Hub,
+    Item,
+    Kind,
+    check_row,
+    choose_subjects,
+    find,
+    given_path,
+    locate,
+    read_json,
+    read_rows,
+    tables,
+)
 from harness.equivalence import Equivalence
-from harness.errors import UserError, one_line, run_script
+from harness.errors import UserError, run_script
 from harness.run import Run
 from harness.stats import accuracy
 
@@ -36,53 +50,50 @@ SUBJECTS = (
 )
 EXAMPLES = Path(__file__).with_name("minerva_4shot.json")
 HUB = Hub("EleutherAI/hendrycks_math", "test-00000-of-00001.parquet")
+FILES = ("test.jsonl", *tables("", "test"))
 OFFICIAL_N = 5000
 SHOTS = 4
 STOPS = ("<|endoftext|>", "Problem:")
 
 # --- data ---
 
+SOLUTION = Kind(
+    "a text with an answer in \\boxed{}", lambda value: STRING.fits(value) and last_boxed(value) is not None
+)
+FIELDS = {"problem": TEXT, "level": TEXT | WHOLE, "solution": SOLUTION}
 
-def read_rows(given: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """(id, row) of every problem: from a JSONL file, the official tree of JSON files, or the hub."""
-    path = Path(given or "").expanduser()
-    if given is None or not path.exists():  # seven files on the hub, one a subject
-        rows = [pair for subject in SUBJECTS for pair in _from_hub(given, subject)]
-    elif path.suffix == ".jsonl" or (path / "test.jsonl").exists():
-        path = path if path.is_file() else path / "test.jsonl"
-        found = read_jsonl(path, needs=("problem", "solution", "level"))
-        rows = [(f"test/{number}", row) for number, row in enumerate(found)]
+
+def read_test(given: str | None) -> list[tuple[str, dict[str, Any]]]:
+    """(id, row) of every problem: from one table, one a subject (the hub), or the official tree of JSON files."""
+    if given is None or not given_path(given).exists():  # seven files on the hub, one a subject
+        hubs = {subject: HUB._replace(file=f"{subject}/{HUB.file}") for subject in SUBJECTS}
+        files = {subject: [locate(given, hub, subject, file_ok=True)] for subject, hub in hubs.items()}
     else:
-        path = locate(given, HUB, holds="test") / "test"
-        files = [file for subject in SUBJECTS for file in _by_number(path / subject)]
-        rows = [(f"{file.parent.name}/{file.stem}", _read_json(file)) for file in files]
-    for name, row in rows:
-        if not isinstance(row, dict) or last_boxed(str(row.get("solution", ""))) is None:
-            raise UserError(f"{path}: {name} has no solution with an answer in \\boxed{{}}")
-        if subject_of(row) not in SUBJECTS:
-            raise UserError(f"{path}: {name} has an unknown subject {subject_of(row)!r}")
-    return rows
+        place = locate(given, HUB, (*FILES, "test/*/*.json", *tables(SUBJECTS[0], "test"), "test"), file_ok=True)
+        if one_table := [place] if place.is_file() else find(place, FILES):
+            rows = [row for path in one_table for row in read_rows(path, FIELDS)]
+            return [(f"test/{number}", _checked(row, f"{given} row {number}")) for number, row in enumerate(rows)]
+        files = {subject: find(place, tables(subject, "test")) for subject in SUBJECTS}
+        if not any(files.values()):
+            tree = [file for subject in SUBJECTS for file in _by_number(place / "test" / subject)]
+            found = [(file, check_row(read_json(file), FIELDS, str(file))) for file in tree]
+            return [(f"{file.parent.name}/{file.stem}", _checked(row, str(file))) for file, row in found]
+    return [
+        (f"{subject}/{number}", _checked(row, f"{paths[0]} row {number}"))
+        for subject, paths in files.items()
+        for number, row in enumerate(row for path in paths for row in read_rows(path, FIELDS))
+    ]
+
+
+def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
+    if subject_of(row) not in SUBJECTS:
+        raise UserError(f"{where}: unknown subject {subject_of(row)!r}")
+    return row
 
 
 def _by_number(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.json"), key=lambda file: (len(file.stem), file.stem))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"missing file {path}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({one_line(error)})") from error
-
-
-def _from_hub(given: str | None, subject: str) -> list[tuple[str, dict[str, Any]]]:
-    path = locate(given, HUB._replace(file=f"{subject}/{HUB.file}"), holds=subject, file_ok=True)
-    import pandas
-
-    rows: list[Any] = pandas.read_parquet(path).to_dict("records")
-    return [(f"{subject}/{number}", row) for number, row in enumerate(rows)]
+    files = (file for file in folder.glob("*.json") if not file.name.startswith("."))
+    return sorted(files, key=lambda file: (len(file.stem), file.stem))
 
 
 def read_examples(given: Path | None, shots: int) -> list[dict[str, str]]:
@@ -90,11 +101,11 @@ def read_examples(given: Path | None, shots: int) -> list[dict[str, str]]:
     path = given or EXAMPLES
     if not path.exists():
         raise UserError(f"no worked examples at {path}; --shots-file takes a JSON list of them")
-    found = _read_json(path)
-    if not isinstance(found, list) or not all(
-        isinstance(e, dict) and {"problem", "solution"} <= e.keys() for e in found
-    ):
+    found = read_json(path)
+    if not isinstance(found, list):
         raise UserError(f'{path} is no JSON list of {{"problem", "solution"}}')
+    for number, example in enumerate(found):
+        check_row(example, {"problem": TEXT, "solution": TEXT}, f"{path} row {number}")
     if len(found) < shots:
         raise UserError(f"-k {shots}: {path} has {len(found)} examples")
     return found[:shots]
@@ -223,7 +234,7 @@ def main() -> int:
     run = Run(args, "math", OFFICIAL_N)
     shots = run.shots(base=SHOTS, chat=SHOTS)
     wanted = choose_subjects(SUBJECTS, args.subjects)
-    rows = [(name, row) for name, row in read_rows(run.data_path) if subject_of(row) in wanted]
+    rows = [(name, row) for name, row in read_test(run.data_path) if subject_of(row) in wanted]
     examples = read_examples(args.shots_file, shots) if shots else []
     items = [Item(name, subject_of(row), prompt(row["problem"], examples), row["solution"], row) for name, row in rows]
     run.start(items, {"num_fewshot": shots, "examples": examples}, {"stop": STOPS})

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.data import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl
 from harness.errors import UserError, one_line, run_script
 from harness.react import (
     calls_a_tool,
@@ -42,10 +42,7 @@ PUBLISHED = "exam_plugin_v20231206_react_{}.jsonl"
 def read_rows(given: str | None, subject: str) -> list[dict[str, Any]]:
     """The rows of one of the two files; UserError for a missing file, or a row that cannot be scored."""
     path = _file(given, subject)
-    rows = read_jsonl(path, needs=("prompt", "response") if subject == "positive" else ("prompt",))
-    for number, row in enumerate(rows):
-        if bad := [name for name in ("prompt", "response") if not isinstance(row.get(name, ""), str)]:
-            raise UserError(f"{path} row {number}: {bad[0]!r} is no text")
+    rows = read_jsonl(path, {"prompt": TEXT, "response": TEXT} if subject == "positive" else {"prompt": TEXT})
     if subject == "positive" and rows and not any(read_action_robust(row["response"]) for row in rows):
         raise UserError(f"{path}: no reference calls a tool (`Action:` in `response`); are the two files exchanged?")
     return rows
@@ -54,11 +51,9 @@ def read_rows(given: str | None, subject: str) -> list[dict[str, Any]]:
 def _file(given: str | None, subject: str) -> Path:
     if not given:
         raise UserError("no -d given: the folder with the positive and negative files (eval/EVALUATION.md says whence)")
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        if folder.exists():
-            raise UserError(f"{given} is a file; -d wants the folder with the positive and negative files")
+    if not given_path(given).exists():
         return locate(given, Hub(given, PUBLISHED.format(subject)), holds="", file_ok=True)
+    folder = locate(given, Hub("", ""), [f"*{name}*.jsonl" for name in SUBJECTS])
     found = sorted(folder.glob(f"*{subject}*.jsonl"))
     if len(found) != 1:
         many = f"{len(found)} files" if found else "no file"

@@ -17,7 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.data import (
+    STRINGS,
+    TEXT,
+    WHOLE,
+    Hub,
+    Item,
+    Kind,
+    choose_subjects,
+    find,
+    locate,
+    no_duplicates,
+    read_jsonl,
+    read_rows,
+    tables,
+)
 from harness.errors import UserError, run_script
 from harness.run import Run
 from harness.stats import Score, bootstrap
@@ -30,22 +44,34 @@ FRAME = 32  # tokens of the chat turn around the prompt
 
 # --- data ---
 
+OFFICIAL = "overall_context_test.txt"
+LONGBENCH = ("vcsum.jsonl", *tables("vcsum", "test"))
+TURNS = Kind("a list of lists of texts", lambda value: isinstance(value, list) and all(map(STRINGS.fits, value)))
+SPEAKERS = Kind("a list", lambda value: isinstance(value, list))
 
-def read_rows(given: str | None) -> list[dict[str, str]]:
+
+def read_test(given: str | None) -> list[dict[str, str]]:
     """The meetings as {"context", "summary"}: the official test set, else LongBench's file (from the hub: no -d)."""
-    if given and Path(given).expanduser().is_dir() and not list(Path(given).expanduser().rglob("vcsum.jsonl")):
-        return read_official(locate(given, HUB, holds="overall_context_test.txt"))
-    path = locate(given, HUB, holds="vcsum.jsonl", file_ok=True)
-    return read_longbench(path / "vcsum.jsonl" if path.is_dir() else path)
+    place = locate(given, HUB, (OFFICIAL, *LONGBENCH), file_ok=True)
+    if place.name == OFFICIAL or (place / OFFICIAL).exists():
+        return read_official(place if place.is_dir() else place.parent)
+    return [row for path in ([place] if place.is_file() else find(place, LONGBENCH)) for row in read_longbench(path)]
 
 
 def read_official(folder: Path) -> list[dict[str, str]]:
     """The test meetings as {"context", "summary"}: one line a turn, `说话人1：` and what was said."""
-    summaries = {row["id"]: row["summary"] for row in read_jsonl(folder / "long_test.txt", needs=("id", "summary"))}
+    fields = {"id": TEXT | WHOLE, "context": TURNS, "speaker": SPEAKERS}
+    meetings = read_jsonl(folder / OFFICIAL, fields)
+    no_duplicates(meetings, "id", folder / OFFICIAL)
+    summaries = {
+        row["id"]: row["summary"] for row in read_jsonl(folder / "long_test.txt", {"id": TEXT | WHOLE, "summary": TEXT})
+    }
     rows = []
-    for meeting in read_jsonl(folder / "overall_context_test.txt", needs=("id", "context", "speaker")):
+    for meeting in meetings:
         if meeting["id"] not in summaries:
             raise UserError(f"{folder / 'long_test.txt'} has no summary of meeting {meeting['id']!r}")
+        if len(meeting["speaker"]) != len(meeting["context"]):
+            raise UserError(f"{folder / OFFICIAL}: meeting {meeting['id']!r} has not one speaker a turn")
         turns = zip(meeting["speaker"], meeting["context"], strict=True)
         text = "\n".join(f"说话人{who}：{''.join(sentences)}" for who, sentences in turns)
         rows.append({"context": text, "summary": summaries[meeting["id"]]})
@@ -53,10 +79,11 @@ def read_official(folder: Path) -> list[dict[str, str]]:
 
 
 def read_longbench(path: Path) -> list[dict[str, str]]:
-    return [
-        {"context": row["context"], "summary": row["answers"][0]}
-        for row in read_jsonl(path, needs=("context", "answers"))
-    ]
+    answers = Kind(
+        "a list that begins with a text", lambda value: isinstance(value, list) and TEXT.fits((*value, 0)[0])
+    )
+    rows = read_rows(path, {"context": TEXT, "answers": answers})
+    return [{"context": row["context"], "summary": row["answers"][0]} for row in rows]
 
 
 # --- prompt ---
@@ -128,7 +155,7 @@ def main() -> int:
     if room < 1:
         raise UserError(f"--max-seq-len {args.max_seq_len} leaves no room beside {NEW_TOKENS} new tokens")
 
-    rows, cut = read_rows(run.data_path), 0
+    rows, cut = read_test(run.data_path), 0
     texts = [row["context"] for row in rows]
     if run.checkpoint is not None:
         from qwen_model.loading import load_tokenizer

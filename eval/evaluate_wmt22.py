@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.data import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl, read_text
 from harness.errors import UserError, run_script
 from harness.run import Run
 from harness.stats import Interval, Score
@@ -37,7 +37,7 @@ STOPS = ("<|endoftext|>", "\n")
 
 
 def given_folder(given: str | None) -> str:
-    if given and Path(given).expanduser().exists():
+    if given and given_path(given).exists():
         return given
     missing = f"no folder {given}" if given else "no -d"
     raise UserError(f"{missing}: WMT22 is not on the hub; -d wants txt/ of wmt-conference/wmt22-news-systems")
@@ -45,13 +45,11 @@ def given_folder(given: str | None) -> str:
 
 def read_lines(path: Path) -> list[str]:
     """The segments of a file: split at newline only, for a segment may hold U+2028 or a carriage return."""
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"missing file {path}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8") from error
-    return text.removesuffix("\n").split("\n") if text else []
+    text = read_text(path)
+    lines = text.removesuffix("\n").split("\n") if text else []
+    if all(line.endswith("\r") for line in lines):  # the whole file came through Windows
+        return [line.removesuffix("\r") for line in lines]
+    return lines
 
 
 def parallel(folder: Path, test_set: str, pair: str, reference: str = "A") -> list[tuple[str, str]]:
@@ -63,13 +61,18 @@ def parallel(folder: Path, test_set: str, pair: str, reference: str = "A") -> li
         raise UserError(
             f"{folder}: {pair} has {len(sources)} source and {len(references)} reference {reference} segments"
         )
-    return list(zip(sources, references, strict=True))
+    found = list(zip(sources, references, strict=True))
+    if empty := [number for number, texts in enumerate(found, start=1) if not all(text.strip() for text in texts)]:
+        raise UserError(
+            f"{folder}: line {empty[0]} of {test_set} {pair} is empty in the source or reference {reference}"
+        )
+    return found
 
 
 def read_examples(given: Path | None, folder: Path, pair: str, shots: int) -> list[tuple[str, str]]:
     """The worked examples of one direction: of --shots-file, else the beginning of newstest2021."""
     if given:
-        rows = read_jsonl(given, needs=("pair", "source", "reference"))
+        rows = read_jsonl(given, needs={"pair": TEXT, "source": TEXT, "reference": TEXT})
         found = [(row["source"], row["reference"]) for row in rows if row["pair"] == pair]
     elif (folder.parent / "wmt21").is_dir():
         found = parallel(folder.parent / "wmt21", "newstest2021", pair)
@@ -135,7 +138,7 @@ def main() -> int:
     args = flags.parse_args()
     run = Run(args, "wmt22", OFFICIAL_N)
     shots = run.shots(base=SHOTS, chat=SHOTS)
-    folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds="sources")
+    folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds=(f"sources/{TEST_SET}.*", "sources"))
 
     items: list[Item] = []
     second: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,7 @@ __all__ = [
     "read_json",
     "read_jsonl",
     "read_rows",
+    "read_table",
     "read_text",
     "subset",
     "tables",
@@ -82,6 +83,14 @@ class Item:
     @property
     def key(self) -> tuple[str, int]:
         return (self.id, self.sample)
+
+
+def read_table(
+    given: str | None, hub: Hub, patterns: Sequence[str], fields: Mapping[str, Kind]
+) -> list[dict[str, Any]]:
+    """The rows of a benchmark that is one table: of the file that `-d` names, or of what fits `patterns` in its folder,
+    archive or hub repository."""
+    return [row for path in locate_files(given, hub, patterns) for row in read_rows(path, fields)]
 
 
 def choose_subjects(known: Iterable[str], asked: str | None) -> list[str]:

@@ -136,5 +136,5 @@ def test_openai_verdicts_through_the_script(shared, rescore, model, right):
 
 
 def test_a_row_without_an_answer_is_an_error(rescore, rows):
-    with pytest.raises(UserError, match="row 1: the answer does not end in"):
+    with pytest.raises(UserError, match=r"line 2: 'answer' is .one., not a text that ends in"):
         rescore(rows(["#### 1", "one"]), ["1", "1"], "--base")

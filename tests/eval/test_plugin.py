@@ -217,7 +217,7 @@ def test_unusable_data_is_one_line(script, data, replies, tmp_path):
     negative.write_text('{"response": "x"}', encoding="utf-8")
     fails(script(*flags, data), negative.name, "line 1 has no 'prompt'")
     negative.write_text('{"prompt": 3}', encoding="utf-8")
-    fails(script(*flags, data), negative.name, "row 0: 'prompt' is no text")
+    fails(script(*flags, data), negative.name, "line 1: 'prompt' is 3, not a text")
     negative.write_text(kept, encoding="utf-8")
 
     positive.write_text('{"prompt": "x", "response": "Final Answer: 3"}', encoding="utf-8")

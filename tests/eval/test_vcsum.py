@@ -5,19 +5,19 @@ import sys
 
 import evaluate_vcsum
 import pytest
-from evaluate_vcsum import middle_cut, prompt, read_rows, rouge_l, shorten
+from evaluate_vcsum import middle_cut, prompt, read_test, rouge_l, shorten
 
 from harness.errors import UserError
 
 
 def test_official_and_longbench_rows(shared, tmp_path):
-    rows = read_rows(str(shared / "data/vcsum"))
+    rows = read_test(str(shared / "data/vcsum"))
     assert len(rows) == 26
     assert rows[0]["context"].startswith("说话人1：我休息一下，") and rows[0]["context"].count("\n") == 43
     assert rows[0]["summary"].startswith("defi未来")
     (tmp_path / "vcsum.jsonl").write_text(json.dumps({"context": "会议", "answers": ["总结"]}), encoding="utf-8")
     for given in (tmp_path, tmp_path / "vcsum.jsonl"):
-        assert read_rows(str(given)) == [{"context": "会议", "summary": "总结"}]
+        assert read_test(str(given)) == [{"context": "会议", "summary": "总结"}]
 
 
 def test_a_meeting_without_a_summary_is_an_error(tmp_path):
@@ -25,7 +25,7 @@ def test_a_meeting_without_a_summary_is_an_error(tmp_path):
     (tmp_path / "overall_context_test.txt").write_text(json.dumps(meeting), encoding="utf-8")
     (tmp_path / "long_test.txt").write_text(json.dumps({"id": "8", "summary": "好"}), encoding="utf-8")
     with pytest.raises(UserError, match="no summary of meeting '7'"):
-        read_rows(str(tmp_path))
+        read_test(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_long_meeting_fits_and_keeps_both_ends(shared):
     from qwen_model import QWenTokenizer
 
     tokenizer = QWenTokenizer(str(shared / "data/tokenizer/qwen.tiktoken"))
-    context = read_rows(str(shared / "data/vcsum"))[0]["context"]
+    context = read_test(str(shared / "data/vcsum"))[0]["context"]
 
     def count(text):
         return len(tokenizer.encode_plain(text))
@@ -64,7 +64,7 @@ def test_rouge_l():
 
 
 def test_the_script_scores_given_summaries(shared, monkeypatch, tmp_path):
-    rows = read_rows(str(shared / "data/vcsum"))
+    rows = read_test(str(shared / "data/vcsum"))
     replies = [
         {"id": f"test/{number}", "response": row["summary"] if number else ""} for number, row in enumerate(rows)
     ]
