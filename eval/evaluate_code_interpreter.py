@@ -34,7 +34,7 @@ from harness.engine.openai import check_url
 from harness.errors import UserError, run_script
 from harness.judge import Judge
 from harness.kernel import SECONDS, Kernels
-from harness.numbers import close, last_number
+from harness.numbers import close, last_number, read_number
 from harness.run import Run
 from harness.sandbox import warn_unsandboxed
 from harness.sandbox.scoring import isolation_note
@@ -166,9 +166,9 @@ def read_protocol(transcript: str) -> float | None:
 
 
 def read_robust(replies: Sequence[str]) -> float | None:
-    """robust: the last number of the final answer, else of the last reply that calls no tool."""
+    """robust: the number that the final answer gives, else the last reply that calls no tool."""
     last = replies[-1]
-    return None if read_code(last) is not None else last_number(react.read_final_answer(last) or last)
+    return None if read_code(last) is not None else read_number(react.read_final_answer(last) or last)
 
 
 def score(talk: Talk) -> dict[str, Any]:

@@ -9,7 +9,8 @@ Protocol: QwenLM/Qwen, eval/evaluate_gsm8k.py and eval/evaluate_chat_gsm8k.py. D
 
 Two readings of a reply. The protocol's differ between base and chat, and the base one has defects that the reported
 numbers were measured with: it takes the last run of digits, so that `20,800` is 800, `7.00` is 0, `-3` is 3, and
-`1,083` is nothing at all, because 083 is no number to Python. The robust one takes the last number as a reader would.
+`1,083` is nothing at all, because 083 is no number to Python. The robust one takes the number that the reply announces
+as its answer ("The answer is", `####`, a box, bold), else its last one.
 Not published, ours: which four examples the 4-shot chat figure had; we take the first four.
 """
 
@@ -21,7 +22,8 @@ from typing import Any
 from harness.cli import parser
 from harness.data import STRING, TEXT, Hub, Item, Kind, choose_subjects, read_table, tables
 from harness.errors import UserError, run_script
-from harness.numbers import close, last_number
+from harness.numbers import close, read_number
+from harness.replies import plain_lines
 from harness.run import Run
 from harness.stats import accuracy
 
@@ -103,11 +105,6 @@ def read_chat(reply: str) -> str | None:
     return found[-1].replace(",", "").replace("+", "") if found else None
 
 
-def read_robust(reply: str) -> float | None:
-    """robust: the last number with sign, commas and decimals, as a reader would see it; None without one."""
-    return last_number(reply)
-
-
 def score(reply: str, answer: str, chat: bool) -> dict[str, Any]:
     """Both readings of a reply and both verdicts. `answer` is the row's, ending in `#### N`."""
     prediction: int | str | None
@@ -118,13 +115,13 @@ def score(reply: str, answer: str, chat: bool) -> dict[str, Any]:
     else:
         prediction, gold = read_base(reply), gold_base(answer)
         correct = gold is not None and prediction == gold
-    robust = read_robust(reply if chat else truncate(reply))
+    robust = read_number(reply)
     return {
         "prediction": prediction,
         "gold": gold,
         "correct": correct,
         "prediction_robust": robust,
-        "correct_robust": close(robust, read_robust(answer)),
+        "correct_robust": close(robust, read_number(answer)),
     }
 
 
@@ -144,7 +141,7 @@ def main() -> int:
     decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": STOPS}
     run.start(items, {"num_fewshot": shots, "cut_replies": args.cut_replies}, decoding)
     for item, reply in run.generate():
-        kept = truncate(reply) if args.cut_replies and not run.chat else reply.split(END)[0]
+        kept = truncate(plain_lines(reply)) if args.cut_replies and not run.chat else reply.split(END)[0]
         run.save(item, response=kept, **score(kept, item.gold, run.chat))
 
     records = run.records

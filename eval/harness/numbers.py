@@ -1,8 +1,10 @@
-"""The number that a reply ends with, read as a person would."""
+"""The number that a reply gives as its answer, read as a person would."""
 
 import math
 import re
 from typing import Any
+
+from .replies import Text, questions, sentence
 
 # A sign, thousands with commas or plain digits, decimals. A minus between two numbers is an operator ("10-3 is 7, 10-7"
 # ends in 7), a dollar may stand behind the sign, a full stop that ends the sentence is no decimal point, and leading
@@ -12,13 +14,83 @@ ANY_NUMBER = re.compile(
 )
 
 
+def read_number(reply: str) -> float | None:
+    """robust: the number that the reply announces as its answer, else its last one in bold, else its last one.
+
+    Of several announcements the last counts, but not one in a question that the model goes on with. None without a
+    number.
+    """
+    for text in questions(reply):
+        for said in text.announced():
+            if (value := _announced(said.text, said.outright)) is not None:
+                return value
+        if (value := _bold(text)) is not None or (value := last_number(text.text)) is not None:
+            return value
+    return None
+
+
 def last_number(text: str) -> float | None:
     """The last number in `text` with sign, commas and decimals; None without one."""
     found = list(ANY_NUMBER.finditer(text))
-    if not found:
+    return _value(found[-1]["sign"], found[-1]["number"]) if found else None
+
+
+def _value(sign: str | None, digits: str) -> float:
+    value = float(digits.replace(",", ""))
+    return -value if sign in ("-", "−") else value
+
+
+# The announced number comes first, with little in front of it, a sign perhaps with a space behind it.
+FIRST = re.compile(
+    r"[\s\"'(\[{~≈:]*(?:(?:about|approximately|around|roughly|exactly|only|just|equal to|a total of|约|大约|共)\s*)*"
+    r"(?:[A-Z]{0,3}[$£€¥￥]|USD|RMB)?\s*(?:(?P<sign>[+\-−])\s*[$£€¥￥]?\s*)?"
+    r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+    r"(?:\s*(?:\\times|\\cdot|[×x*])\s*10\s*\^\s*\{?\s*(?P<power>[0-9]{1,2})\b)?",
+    re.IGNORECASE,
+)
+# What follows these words is not the answer but its reason, its check, or what it is not.
+REASON = re.compile(
+    r"[\s,;(，]*(?:\b(?:because|since|as|which|where|when|so|given|assuming|not|rather than|instead of)\b"
+    r"|因为|其中|由于|而不是|而非)",
+    re.IGNORECASE,
+)
+WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen twenty""".split()
+
+
+def _announced(said: str, outright: bool) -> float | None:
+    """The number in the sentence that an announcement begins."""
+    clause = sentence(said)
+    head = REASON.split(clause, maxsplit=1)[0]
+    if not ANY_NUMBER.search(head):
+        word = re.match(r"[a-z]+", head.lower())
+        if word and word[0] in WORDS:
+            return float(WORDS.index(word[0]))
+        head = clause
+    head = re.sub(r"(?<=\d)\s*\([^()]*\)", "", head)  # 5 (2 + 3)
+    first = FIRST.match(head)
+    if first is None and not outright:
         return None
-    value = float(found[-1]["number"].replace(",", ""))
-    return -value if found[-1]["sign"] in ("-", "−") else value
+    if first is None or re.match(r"\s*[-+*/×÷=≈]", head[first.end() :]):  # x = 5, 2 + 3 = 5
+        _, equals, result = head.replace("≈", "=").rpartition("=")
+        first = (FIRST.match(result) if equals else None) or first
+    return (
+        last_number(head) if first is None else _value(first["sign"], first["number"]) * 10 ** int(first["power"] or 0)
+    )
+
+
+def _bold(text: Text) -> float | None:
+    """The number of the last bold words that are no heading."""
+    for start, end in reversed(text.bold):
+        words = text.text[start:end]
+        heading = (
+            words.endswith(":")
+            or text.text[end : end + 1] == ":"
+            or re.match(r"\W*(?:\d+[.)]\s|step|part|第|步)", words, re.I)
+        )
+        if not heading and (value := last_number(words)) is not None:
+            return value
+    return None
 
 
 def close(left: Any, right: Any) -> bool:

@@ -47,6 +47,15 @@ def without_latex(text: str) -> str:
     return re.sub(r"\\(?=[%#&_])|\\?\$", "", text)
 
 
+class Announced(NamedTuple):
+    """text: what stands behind an announcement, up to the end of the box or of the reply, for where an answer ends
+    depends on what is looked for; outright: it is the answer, where behind a mere `Answer:` a whole solution may stand.
+    """
+
+    text: str
+    outright: bool
+
+
 class Text(NamedTuple):
     """The reply to one question in plain characters, without emphasis, and where its boxes and bold words stand."""
 
@@ -54,16 +63,13 @@ class Text(NamedTuple):
     boxes: list[tuple[int, int]]
     bold: list[tuple[int, int]]
 
-    def announced(self) -> list[str]:
-        """The texts behind the announcements of an answer, the last announcement first. A box ends its text; else it
-        goes on to the end, for where an answer ends depends on what is looked for."""
-        starts = {
-            found.end(): len(self.text)
-            for found in ANNOUNCEMENT.finditer(self.text)
-            if not supposed(self.text[: found.start()])
-        }
-        starts.update(self.boxes)
-        return [self.text[start : starts[start]] for start in sorted(starts, reverse=True)]
+    def announced(self) -> list[Announced]:
+        """The announcements of an answer, the last one first."""
+        found = {start: Announced(self.text[start:end], True) for start, end in self.boxes}
+        for match in ANNOUNCEMENT.finditer(self.text):
+            if match.end() not in found and not supposed(self.text[: match.start()]):
+                found[match.end()] = Announced(self.text[match.end() :], not match[0].rstrip().endswith(":"))
+        return [found[start] for start in sorted(found, reverse=True)]
 
 
 # What follows is the answer: "The answer is", "Answer:", "the correct answer would be", "#### ", 答案是, 【答案】. No

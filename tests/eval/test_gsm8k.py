@@ -6,9 +6,10 @@ import sys
 
 import evaluate_gsm8k
 import pytest
-from evaluate_gsm8k import EXAMPLES, prompt, read_base, read_chat, read_robust, truncate
+from evaluate_gsm8k import EXAMPLES, prompt, read_base, read_chat, truncate
 
 from harness.errors import UserError
+from harness.numbers import read_number
 
 LAST = "Question: How many?\nLet's think step by step\n"
 
@@ -84,7 +85,7 @@ def test_truncation_vectors(shared):
     ],
 )
 def test_readings(reply, base, chat, robust):
-    assert (read_base(reply), read_chat(reply), read_robust(reply)) == (base, chat, robust)
+    assert (read_base(reply), read_chat(reply), read_number(reply)) == (base, chat, robust)
 
 
 @pytest.mark.parametrize("mode", ["base", "chat"])

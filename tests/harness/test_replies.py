@@ -89,7 +89,7 @@ def test_emphasis_goes_and_is_remembered(reply, text, boxes, bold):
 )
 def test_announcements(reply, announced):
     (found,) = questions(reply)
-    assert found.announced() == announced
+    assert [said.text for said in found.announced()] == announced
 
 
 def test_questions_of_the_models_own_are_parted():

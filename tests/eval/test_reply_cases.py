@@ -1,0 +1,59 @@
+"""Replies that people's models gave and other scorers misread, by `--rescore` on the real data."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "replies.jsonl"
+LINES = CASES.read_text(encoding="utf-8").split("\n") if CASES.exists() else []
+ROWS = [row for row in map(json.loads, filter(None, LINES)) if row["script"] not in ("humaneval", "mbpp")]
+SCRIPTS = ("gsm8k",)
+# Of the same kinds, ours: script, flags, id, reply, the robust verdict.
+CHAT, BASE = ("--chat",), ("--base",)
+OWN = [
+    ("gsm8k", CHAT, "test/2", "＄７０，０００", True),
+    ("gsm8k", CHAT, "test/2", "His profit is **$70,000**. (He spent $130,000.)", True),
+    ("gsm8k", CHAT, "test/2", "答案是 70\u2009000 美元，其中成本130000。", True),
+    ("gsm8k", CHAT, "test/2", "The answer is 7,000. It is not 70,000.", False),
+    ("gsm8k", (*BASE, "--cut-replies"), "test/2", "70000.\rQuestion: Next\rThe answer is 5", True),
+    ("gsm8k", (*BASE, "--cut-replies"), "test/2", "\ufeffThe answer is 70000\r\n\r\nIt is 5", True),
+    ("gsm8k", BASE, "test/2", "The profit is 70000.\n\nQuestion: Next\nThe answer is 5", True),
+    ("gsm8k", BASE, "test/2", "1.\n\n2.\n\n#### 70000\n\n", True),
+]
+
+
+@pytest.fixture
+def rescored(script, shared, tmp_path):
+    """rescored("gsm8k", flags, {id: reply, ...}) gives the lines of samples.jsonl by id."""
+
+    def run(benchmark, flags, replies):
+        lines = [json.dumps({"id": name, "response": reply}) for name, reply in replies.items()]
+        (tmp_path / "replies.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        given = ("-d", shared / "data" / benchmark, "--rescore", tmp_path / "replies.jsonl", "-o", tmp_path / "out")
+        ended = script(benchmark, *given, "--overwrite", *flags)
+        assert ended.status == 0, ended.err
+        samples = (tmp_path / "out/samples.jsonl").read_text(encoding="utf-8").split("\n")
+        return {line["id"]: line for line in map(json.loads, filter(None, samples))}
+
+    return run
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row["script"] in SCRIPTS], ids=lambda row: row["response"][:30])
+def test_given_cases(rescored, row):
+    (line,) = rescored(row["script"], row["args"], {row["id"]: row["response"]}).values()
+    assert line["correct_robust"] is row["robust"], line
+
+
+@pytest.mark.parametrize(("benchmark", "flags", "name", "reply", "right"), OWN)
+def test_fresh_cases_of_the_same_kinds(rescored, benchmark, flags, name, reply, right):
+    (line,) = rescored(benchmark, flags, {name: reply}).values()
+    assert line["correct_robust"] is right, line
+
+
+def test_the_whole_of_a_base_reply_is_read(rescored, shared):
+    """Worked solutions with blank lines between their steps: the robust extraction sees as much as the protocol."""
+    rows = (shared / "data/gsm8k/test.jsonl").read_text(encoding="utf-8").split("\n")[:50]
+    solutions = [json.loads(row)["answer"].replace("\n", "\n\n") for row in rows]
+    lines = rescored("gsm8k", BASE, {f"test/{number}": text for number, text in enumerate(solutions)})
+    assert all(line["correct_robust"] for line in lines.values())
