@@ -4,9 +4,8 @@ Protocol: QwenLM/Qwen-Agent, benchmark/code_interpreter/metrics/visualization.py
 reply counts). The reply stands in samples.jsonl; a judge that is named later is asked about a finished run too.
 """
 
-import sys
-
 from harness.judge import Judge
+from harness.progress import progress
 from harness.run import Run
 
 ASK = {
@@ -18,17 +17,17 @@ ASK = {
 
 def judge_pictures(run: Run, judge: Judge) -> None:
     """Ask the judge about every visualization row that has pictures of code that ran; rows without are wrong."""
-    from tqdm import tqdm
-
     changes = {}
     asked = [item for item in run.items if item.subject == "visualization"]
-    for item in tqdm(asked, desc="judge", unit="item", mininterval=0.3 if sys.stderr.isatty() else 10):
-        cells = run.journal.records[item.key]["cells"]
-        names = [name for cell in cells for name in cell["pictures"]]
-        reply = ""
-        if any(cell["pictures"] and not cell["error"] for cell in cells):
-            pictures = [(run.folder / name).read_bytes() for name in names]
-            question = ASK.get(item.row["lang"], ASK["en"]).format(query=item.row["question"])
-            reply = judge.ask(question, pictures, item.id)
-        changes[item.key] = {"judge": judge.model, "judge_reply": reply, "judged_right": "right" in reply.lower()}
+    with progress("judge", 0, len(asked)) as bar:
+        for item in asked:
+            cells = run.journal.records[item.key]["cells"]
+            names = [name for cell in cells for name in cell["pictures"]]
+            reply = ""
+            if any(cell["pictures"] and not cell["error"] for cell in cells):
+                pictures = [(run.folder / name).read_bytes() for name in names]
+                question = ASK.get(item.row["lang"], ASK["en"]).format(query=item.row["question"])
+                reply = judge.ask(question, pictures, item.id)
+            changes[item.key] = {"judge": judge.model, "judge_reply": reply, "judged_right": "right" in reply.lower()}
+            bar.update()
     run.journal.amend(changes)

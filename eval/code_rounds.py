@@ -215,6 +215,9 @@ def converse(
             asked = _recorded(run, waiting) if run.replies else run.generate([_next(talk) for talk in waiting])
             for item, reply in asked:
                 by_key[item.key].replies.append(reply.split("<|endoftext|>")[0])
+            for talk in [talk for talk in waiting if talk.item in run.missing]:
+                talk.end()
+                waiting.remove(talk)
             for talk in waiting:
                 if not read_code(talk.replies[-1]) or len(talk.cells) == talk.rounds:
                     talk.text += talk.replies[-1]

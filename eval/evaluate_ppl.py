@@ -20,7 +20,6 @@ the first four layers, twice that in the next four, and so on; from the training
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +33,7 @@ from harness.data import Item
 from harness.documents import Tokens, choose_documents, default_lengths, parse_lengths
 from harness.engine import ScoreRequest
 from harness.errors import UserError, run_script
+from harness.progress import progress
 from harness.run import Run
 from harness.stats import Score, bootstrap
 from harness.tables import Grid, Line, shown
@@ -172,19 +172,11 @@ def flags() -> argparse.ArgumentParser:
 
 def read_all(run: Run, ways: Mapping[str, Any], stride: int | None, vocabulary: int) -> None:
     """Read whatever is not finished, and save a line for each document, configuration and pass."""
-    from tqdm import tqdm
-
     size = {item.key: token_count(item.row, stride) for item in run.items}
     todo = run.unfinished()
     left = sum(size[item.key] for item in todo)
-    with tqdm(
-        total=sum(size.values()),
-        initial=sum(size.values()) - left,
-        desc="ppl",
-        unit="token",
-        unit_scale=True,
-        mininterval=0.3 if sys.stderr.isatty() else 10,
-    ) as bar:
+    total = sum(size.values())
+    with progress("ppl", total - left, total, unit="token", scale=True) as bar:
         for item in todo:
             found = read(run.engine, item.row, ways[item.subject], stride, bar.update)
             means = {str(length): {"mean": float(nll.mean()), "tokens": len(nll)} for length, nll in found.items()}

@@ -9,14 +9,13 @@ and the question are Chinese where the text is. The idea is Kamradt's (2023, gka
 sentence and scoring are ours. Replies are greedy, the repetition penalty is off.
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 from collections.abc import Collection, Sequence
 from random import Random
-from typing import NamedTuple
-
-import numpy as np
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness import plots
 from harness.data import Item
@@ -26,6 +25,9 @@ from harness.errors import UserError
 from harness.run import DEMO, Run
 from harness.stats import Score, accuracy
 from harness.tables import Grid
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DECODING = {"max_new_tokens": 64, "repetition_penalty": 1.0}
 LEAST_TEXT = 64  # tokens of the haystack; less is no haystack
@@ -124,6 +126,8 @@ def question(documents: Sequence[Tokens], encoder: Encoder, cell: Cell, number: 
 
 def haystack(documents: Sequence[Tokens], encoder: Encoder, length: int) -> np.ndarray:
     """int32: the documents one after the other, a blank line between them, up to `length` tokens."""
+    import numpy as np
+
     blank, parts, have = encoder.plain(["\n\n"])[0], [], 0
     for document in documents:
         parts += [document.tokens, blank]
@@ -153,6 +157,8 @@ def main(args: argparse.Namespace) -> int:
     if not run.chat:
         raise UserError("--needle asks in a chat turn and this is a base checkpoint; --chat asks it all the same")
     assert run.checkpoint is not None
+    from tqdm import tqdm
+
     from harness.engine import memory
     from qwen_model.loading import load_config, load_tokenizer
 

@@ -1,0 +1,3 @@
+from .process import guard_imports
+
+guard_imports()

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .errors import redacted
+
 ENGINES = ("local", "openai")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -13,7 +15,7 @@ class OneLineParser(argparse.ArgumentParser):
     """argparse, but a wrong flag is one line on standard error and status 2."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {message} (--help lists the flags)", file=sys.stderr)
+        print(redacted(f"{self.prog}: error: {message} (--help lists the flags)"), file=sys.stderr)
         sys.exit(2)
 
 
@@ -89,7 +91,7 @@ def _subjects(text: str) -> str:
 
 
 def parser(
-    doc: str, *, shots: int | None = None, chat_shots: int | None = None, max_seq_len: int | None = None
+    doc: str | None, *, shots: int | None = None, chat_shots: int | None = None, max_seq_len: int | None = None
 ) -> OneLineParser:
     """The common flags. doc: the script's docstring, its first paragraph is the description.
 
@@ -97,7 +99,7 @@ def parser(
     max_seq_len: the protocol's limit of a prompt in tokens; None where it has none.
     """
     flags = OneLineParser(
-        description=doc.strip().split("\n\n")[0],
+        description=(doc or "").strip().split("\n\n")[0],  # python -OO has no docstrings
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

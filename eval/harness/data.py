@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError
@@ -52,6 +53,7 @@ __all__ = [
     "file_sha256",
     "find",
     "given_path",
+    "item_sha256",
     "items_sha256",
     "locate",
     "locate_files",
@@ -140,13 +142,26 @@ def _stratified(groups: dict[str, list[Item]], total: int, seed: int) -> dict[st
     return {name: random.Random(f"{seed}/{name}").sample(group, shares[name]) for name, group in groups.items()}
 
 
+def item_sha256(item: Item) -> str:
+    """One digest of all that an item's verdict rests on: what is asked, the gold answer, and the row (choices, tests).
+
+    A finished line counts only while this is the same. Input files count by their content, not by where they lie.
+    """
+    known = [item.id, item.subject, item.prompt, item.begun, item.gold, item.row]
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a value in a row."""
+    if isinstance(value, Path):
+        return file_sha256(value) if value.is_file() else value.name
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers, as in the rows of a parquet file
+        return value.tolist()
+    return str(value)
+
+
 def items_sha256(items: Iterable[Item]) -> str:
-    """One digest of what was asked: ids, prompts and gold answers, in order."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(
-            json.dumps([item.id, item.prompt, item.gold], ensure_ascii=False, default=str).encode(
-                "utf-8", "surrogatepass"
-            )
-        )
-    return digest.hexdigest()
+    """One digest of a data set: those of its items, in order."""
+    return hashlib.sha256("".join(item_sha256(item) + "\n" for item in items).encode()).hexdigest()

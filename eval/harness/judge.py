@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .data import read_jsonl
-from .engine.openai import complete, connect
-from .errors import UserError
+from .engine import NoReply
+from .engine.openai import complete, connect, public_url
+from .errors import UserError, disk_error
+from .journal import append_whole, drop_cut_line, line_of
 
 KEYS = ("JUDGE_API_KEY", "OPENAI_API_KEY")  # environment variables, the first that is set
 MAX_TOKENS = 300
@@ -25,7 +27,8 @@ class Judge:
 
     def __init__(self, url: str, model: str, folder: Path) -> None:
         self.url, self.model, self.path = url, model, folder / "judge.jsonl"
-        self.client = connect(url, KEYS, max_retries=5, timeout=300)
+        self.client = connect(url, KEYS, timeout=300)
+        drop_cut_line(self.path)
         rows = read_jsonl(self.path, needs=("key", "reply")) if self.path.exists() else []
         self.known: dict[str, str] = {row["key"]: row["reply"] for row in rows}
 
@@ -36,8 +39,8 @@ class Judge:
         if key not in self.known:
             self.known[key] = self._reply(question, pictures)
             row = {"key": key, "id": name, "judge": self.model, "reply": self.known[key]}
-            with open(self.path, "a", encoding="utf-8") as lines:
-                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            with disk_error(self.path), open(self.path, "ab", buffering=0) as lines:
+                append_whole(lines, line_of(row))
         return self.known[key]
 
     def _reply(self, question: str, pictures: Sequence[bytes]) -> str:
@@ -46,7 +49,7 @@ class Judge:
             for png in pictures
         ]
         content = [{"type": "text", "text": question}, *shown]
-        done = complete(
+        answer = complete(
             self.client,
             self.url,
             model=self.model,
@@ -54,7 +57,9 @@ class Judge:
             max_tokens=MAX_TOKENS,
             temperature=0.0,
         )
-        reply = done.choices[0].message.content
-        if not reply:
-            raise UserError(f"--judge-url {self.url}: the judge's reply is empty; is {self.model!r} a vision model?")
-        return reply
+        if isinstance(answer, NoReply) or not answer.text.strip():
+            why = f"{answer.kind}: {answer.detail}" if isinstance(answer, NoReply) else "an empty reply"
+            raise UserError(
+                f"--judge-url {public_url(self.url)}: the judge gave no text ({why}); is {self.model!r} a vision model?"
+            )
+        return answer.text

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .errors import redacted
 from .sources import CACHE, file_sha256
 
 PACKAGES = (
@@ -83,7 +84,7 @@ def environment() -> dict[str, Any]:
 
 
 def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 
 def _git_commit() -> str | None:

@@ -18,7 +18,10 @@ from . import manifest, tables
 from .baseline import Baseline
 from .data import Item, items_sha256, subset
 from .decoding import resolve as resolve_decoding
+from .errors import UserError
 from .journal import Journal
+from .missing import Missing, endpoint_notes
+from .progress import progress
 from .reported import find
 from .rescore import keep_generated
 from .stats import Score
@@ -26,7 +29,8 @@ from .target import DEMO, Target
 
 
 class Run(Target):
-    """The state of one run. Public attributes: those of Target, `items`, `records` (by item)."""
+    """The state of one run. Public attributes: those of Target, `items` (less those without a reply, which are in
+    `missing`), `records` (one per item)."""
 
     def __init__(
         self, args: argparse.Namespace, benchmark: str, official_n: int | None = None, choice: bool = False
@@ -39,6 +43,8 @@ class Run(Target):
         self.official_n = None if self.own_samples else official_n
         self.endings: dict[tuple[str, int], dict[str, Any]] = {}  # of each item's last reply
         self.encoded: dict[tuple[str, int], Any] = {}  # each item's prompt as it went to the engine
+        self.was_cut: set[tuple[str, int]] = set()  # items whose prompt was longer than --max-seq-len
+        self.missing = Missing(self.endpoint or self.model)
         self.started = time.time()
 
     def shots(self, base: int, chat: int) -> int:
@@ -91,9 +97,6 @@ class Run(Target):
         if self.replies is not None and not self.args.overwrite:
             keep_generated(self.folder)
         self.journal = Journal(self.folder, manifest.digest(identity), fresh)
-        if fresh:  # tables of the dropped run would stand beside the new one's samples
-            for name in ("results.json", "table.md", "table.csv", "grid.csv", "plot.png", "plot.svg"):
-                (self.folder / name).unlink(missing_ok=True)
         self.manifest = {
             **manifest.environment(),
             **identity,
@@ -125,14 +128,13 @@ class Run(Target):
         from .engine import ChoiceRequest
 
         requests = []
-        self.was_cut: dict[tuple[str, int], bool] = {}
         for item, tokens in zip(todo, self.engine.encode([item.prompt for item in todo], self.chat), strict=True):
             if max_seq_len is not None and len(tokens) > max_seq_len:
-                self.was_cut[item.key] = True
+                self.was_cut.add(item.key)
                 tokens = tokens[len(tokens) - max_seq_len + 1 :]
             self._keep_prompt(item, tokens)
             requests.append(ChoiceRequest(tokens, ids))
-        with self._progress(len(todo), len(self.items)) as bar:
+        with progress(self.benchmark, len(self.items) - len(todo), len(self.items)) as bar:
             for index, logits in self.engine.choose(requests):
                 yield todo[index], logits
                 bar.update()
@@ -144,8 +146,7 @@ class Run(Target):
         turn after the other, each with its prompt filled in.
         A line says how its reply ended (`finish`: "stop" or "length") and how many tokens it has (`new_tokens`).
         """
-        items = self.items if items is None else items
-        todo = [item for item in items if not self.journal.finished(item)]
+        todo = self.unfinished(items)
         if self.replies is not None:
             for item in todo:
                 self._keep_prompt(item)
@@ -153,6 +154,8 @@ class Run(Target):
             return
         if not todo:
             return
+        from .engine import NoReply
+
         begun = [item.begun for item in todo] if any(item.begun for item in todo) else None
         prompts = self.engine.encode([item.prompt for item in todo], self.chat, True, begun)
         for item, prompt in zip(todo, prompts, strict=True):
@@ -163,12 +166,19 @@ class Run(Target):
             self.chat,
             [manifest.digest([self.args.seed, item.id, item.sample]) for item in todo],
         )
-        with self._progress(len(todo), len(items)) as bar:
+        total = len(self.items if items is None else items)
+        with progress(self.benchmark, total - len(todo), total) as bar:
             for index, reply in self.engine.generate(requests):
-                self.endings[todo[index].key] = {"finish": reply.finish, "new_tokens": reply.tokens}
-                whole = self.chat and not todo[index].begun
-                yield todo[index], reply.text.strip() if whole else reply.text
+                item = todo[index]
+                if isinstance(reply, NoReply):
+                    self.missing.add(item, reply)
+                else:
+                    self.endings[item.key] = {"finish": reply.finish, "new_tokens": reply.tokens}
+                    if reply.reasoning:
+                        self.endings[item.key]["reasoning"] = reply.reasoning
+                    yield item, reply.text.strip() if self.chat and not item.begun else reply.text
                 bar.update()
+        self.leave_out_missing()
 
     def _keep_prompt(self, item: Item, encoded: Any = None) -> None:
         """Remember what the model is asked, for the item's line; of several turns the first. `--debug` shows three.
@@ -185,30 +195,33 @@ class Run(Target):
         encoded = self.encoded.get(item.key)
         return item.prompt + item.begun if encoded is None else self.engine.prompt_text(encoded)
 
-    def unfinished(self) -> list[Item]:
-        """The items without a line, for a script that asks the engine itself."""
-        return [item for item in self.items if not self.journal.finished(item)]
+    def unfinished(self, items: Sequence[Item] | None = None) -> list[Item]:
+        """Those of the items (default: all of the run) that have no line yet, or one of another prompt or answer."""
+        return [item for item in (self.items if items is None else items) if not self.journal.finished(item)]
 
-    def _progress(self, todo: int, total: int) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(
-            total=total,
-            initial=total - todo,
-            desc=self.benchmark,
-            unit="item",
-            mininterval=0.3 if sys.stderr.isatty() else 10,
-        )
+    def leave_out_missing(self) -> None:
+        """Go on without the items that have no reply. UserError where nothing is left."""
+        if not self.missing:
+            return
+        self.items, asked = [item for item in self.items if item not in self.missing], self.items
+        self.subset = True
+        if not self.items:
+            raise UserError(f"{self.missing.asked} gave no reply to any of {len(asked)} items ({self.missing.summary})")
 
     def save(self, item: Item, **fields: Any) -> None:
         """Write one finished item; `correct` must be a bool."""
-        assert isinstance(fields["correct"], bool), "correct is a JSON boolean by contract"
-        if getattr(self, "was_cut", {}).get(item.key):
+        if type(fields["correct"]) is not bool:
+            raise TypeError(f"{item.id}: correct is {fields['correct']!r}; a bool by contract")
+        if item.key in self.was_cut:
             fields["cut"] = True
         fields.update(self.endings.get(item.key, {}))
         fields.setdefault("prompt", self.prompt_text(item))
         self.encoded.pop(item.key, None)
+        dropped = self.journal.fresh
         self.journal.append(item, fields)
+        if dropped:  # tables of the dropped run would stand beside the new one's samples
+            for name in ("results.json", "table.md", "table.csv", "grid.csv", "plot.png", "plot.svg"):
+                (self.folder / name).unlink(missing_ok=True)
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -282,6 +295,7 @@ class Run(Target):
             },
             **({"baseline": comparison} if comparison else {}),
             **(extra or {}),
+            **({"requests": self.requests, "missing": self.missing.as_json()} if self.requests else {}),
             "notes": notes,
             # torch knows the hardware by now
             "manifest": {
@@ -298,10 +312,13 @@ class Run(Target):
         tables.write_results(self.folder, results)
         self.journal.close()
         tables.show(title, parts, [*notes, f"written to {self.folder}"])
+        if self.missing:
+            print(f"error: {self.missing.notes(len(self.items))[0]}", file=sys.stderr)
+            return 2
         return status
 
     def _notes(self, lines: Sequence[tables.Line]) -> list[str]:
-        notes = []
+        notes = self.missing.notes(len(self.items)) + endpoint_notes(self.requests, self.records)
         if self.subset:
             notes.append(f"subset: {len(self.items)} of {self.whole} items; the verdict is about these only")
         if cut := sum(bool(record.get("cut")) for record in self.records):

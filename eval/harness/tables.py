@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .errors import disk_error
 from .reported import Reported
 from .stats import Score, verdict
 
@@ -149,8 +150,9 @@ def _coloured(cell: str, text: str) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """A reader never sees half a file, and a kill leaves the old one."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with disk_error(path):
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no UTF-8
+        partial.replace(path)
 
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:

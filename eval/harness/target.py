@@ -16,7 +16,7 @@ DEMO_MODELS = {"demo": "Qwen-demo", "demo-chat": "Qwen-demo-Chat"}
 
 class Target:
     """Public attributes: `chat`, `model` (its name), `checkpoint` (its folder; None for given replies or an endpoint),
-    `demo` (an embedded model), `replies` (those of --rescore)."""
+    `demo` (an embedded model), `endpoint` (the address of a served model), `replies` (those of --rescore)."""
 
     def __init__(self, args: argparse.Namespace, choice: bool = False) -> None:
         """choice: the base protocol compares logits, so given replies are read as a chat model's."""
@@ -27,6 +27,7 @@ class Target:
         self.replies = Replies(args.rescore) if args.rescore else None
         self._engine: Any = None
         self.checkpoint: Path | None = None
+        self.endpoint: str | None = None  # the address, without secrets
         self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
         if self.replies is None and args.engine == "openai":
             self._check_endpoint()
@@ -50,9 +51,10 @@ class Target:
             raise UserError("--engine openai wants --base-url URL, and -c the model's name there")
         if self.args.chat is False:
             raise UserError("--engine openai asks a chat endpoint; --base has no sense there")
-        from .engine.openai import check_url
+        from .engine.openai import check_url, public_url
 
         check_url(self.args.base_url)
+        self.endpoint = public_url(self.args.base_url)
         if any(value is not None for value in long_context_flags(self.args).values()):
             raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine")
 
@@ -82,7 +84,7 @@ class Target:
         if self.replies is not None:
             return {"settings": settings, "replies_sha256": self.replies.sha256}
         if self.args.engine == "openai":
-            served = {"base_url": self.args.base_url, "served_model": self.args.checkpoint_path}
+            served = {"base_url": self.endpoint, "served_model": self.args.checkpoint_path}
             return {"settings": settings, "engine": "openai", **served}
         assert self.checkpoint is not None
         from .engine.local import resolve_dtype
@@ -112,3 +114,10 @@ class Target:
                 self.checkpoint, args.dtype, args.device, args.batch_size, **long_context_flags(args)
             )
         return self._engine
+
+    @property
+    def requests(self) -> dict[str, int] | None:
+        """How many requests of this start an endpoint was asked, tried again and failed; None for a local model."""
+        if self.replies is not None or self.args.engine != "openai":
+            return None
+        return dict(self._engine.counts) if self._engine else {"asked": 0, "retried": 0, "failed": 0}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from harness.data import Item, choose_subjects
+from harness.engine import NoReply
 from harness.errors import UserError
 from harness.run import Run
 from harness.stats import mean_mark
@@ -64,6 +65,7 @@ def evaluate(args: argparse.Namespace) -> int:
     _check_whole(run)
     with Interpreter(benchmark.tools) as interpreter:
         for turn in range(max(len(steps) for steps in benchmark.dialogues)):
+            _leave_out_followers(run)
             asked = [replace(item, prompt=_prompt(run, benchmark, item)) for item in run.items if item.row.turn == turn]
             for item, reply in run.generate(asked):
                 reply = from_model(reply, mode)
@@ -91,6 +93,15 @@ def _check_whole(run: Run) -> None:
     for item in run.items:
         if missing := [name for name in _earlier(item) if name not in chosen]:
             raise UserError(f"{item.id} goes on from {missing[0]}, to which there is no reply")
+
+
+def _leave_out_followers(run: Run) -> None:
+    """Steps that go on from one to which an endpoint gave no reply cannot be asked either."""
+    lost = {name for name, _ in run.missing.why}
+    for item in run.items:
+        if lost.intersection(_earlier(item)):
+            run.missing.add(item, NoReply("an earlier step without a reply", "its dialogue ends there", True))
+    run.leave_out_missing()
 
 
 def _earlier(item: Item) -> list[str]:

@@ -1,40 +1,72 @@
 """The openai engine: what goes to an endpoint, and how it fails."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.decoding import Decoding
-from harness.engine.openai import OpenAIEngine
+from harness.engine import NoReply, Reply
+from harness.engine.openai import GIVE_UP, OpenAIEngine
 from harness.errors import UserError
+
+Answer = tuple[int, Any]  # status, and the body: a JSON object or bytes
+
+
+def completion(content: Any = "7", finish: str | None = "stop", **message: Any) -> Answer:
+    """A chat completion as servers send it."""
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
+    usage = {"completion_tokens": 7, "prompt_tokens": 1, "total_tokens": 8}
+    return 200, {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        "usage": usage,
+    }
+
+
+def refusal(status: int, message: str) -> Answer:
+    return status, {"error": {"message": message, "type": "invalid_request_error"}}
 
 
 class Server:
-    """Answers with the length of the last message; keeps what it was sent. `raw`: what it says instead."""
+    """Answers with the length of the last message; keeps what it was sent.
+
+    answer: what it says instead, given the last message; it may also wait there as long as `hang` is not set.
+    """
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.raw: bytes | None = None
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.hang = threading.Event()
+        self.answer: Callable[[str], Answer] = lambda text: completion(str(len(text)), "length")
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.bodies.append(body)
-                outer.keys.append(self.headers["Authorization"])
-                text = str(len(body["messages"][-1]["content"]))
-                choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": text}}
-                said = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-                said["usage"] = {"completion_tokens": 7, "prompt_tokens": 1, "total_tokens": 8}
-                data = json.dumps(said).encode() if outer.raw is None else outer.raw
-                self.send_response(200)
+                outer.headers.append({name.lower(): value for name, value in self.headers.items()})
+                outer.paths.append(self.path)
+                status, said = outer.answer(body["messages"][-1]["content"])
+                data = said if isinstance(said, bytes) else json.dumps(said).encode()
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
+                if status == 503:
+                    self.send_header("Retry-After", "0.05")
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -51,6 +83,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     one = Server()
     yield one
+    one.hang.set()
     one.http.shutdown()
 
 
@@ -79,12 +112,12 @@ def test_a_turn_that_is_begun_is_asked_to_go_on_and_a_temperature_has_its_seed(
     assert body["messages"][1] == {"role": "assistant", "content": "Thought:"}
     assert body["continue_final_message"] is True and body["add_generation_prompt"] is False
     assert (body["seed"], body["top_p"], body["top_k"]) == (31, 0.9, 20)
-    assert server.keys[0] == "Bearer sesame"
+    assert server.headers[0]["authorization"] == "Bearer sesame"
 
 
 @pytest.mark.parametrize("raw", [b"<html>", b"{}", b'{"choices": []}'])
 def test_what_is_no_completion_is_one_line(server: Server, raw: bytes) -> None:
-    server.raw = raw
+    server.answer = lambda text: (200, raw)
     engine = OpenAIEngine(server.url, "m")
     requests = engine.generate_requests(engine.encode(["q"], True), Decoding(), True, ["0"])
     with pytest.raises(UserError, match=r"^http://127.0.0.1:\d+/v1 ") as error:
@@ -97,10 +130,245 @@ def test_it_gives_no_logits(server: Server) -> None:
         OpenAIEngine(server.url, "m").single_tokens(["A"])
 
 
-def test_a_chat_benchmark_of_texts_runs_through_it(script, server: Server, tmp_path) -> None:
+def test_a_chat_benchmark_of_texts_runs_through_it(script, server: Server, tmp_path: Path) -> None:
     from harness.run import DEMO
 
     flags = ("--engine", "openai", "--base-url", server.url, "-c", "m", "-d", DEMO / "data" / "mmlu", "-o", tmp_path)
     ended = script("mmlu", *flags, "--limit", 1, "--subjects", "astronomy")
     assert ended.status == 0 and len(server.bodies) == 1
     assert [message["role"] for message in server.bodies[0]["messages"]] == ["user"]
+
+
+# -- what an endpoint may send ---------------------------------------------------------------------------------------
+
+
+def one_answer(server: Server, answer: Answer) -> Reply | NoReply:
+    server.answer = lambda text: answer
+    engine = OpenAIEngine(server.url, "m")
+    return dict(engine.generate(engine.generate_requests(engine.encode(["q"]), Decoding(), True, ["0"])))[0]
+
+
+TEXT = {"type": "text", "text": "the answer"}
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (completion("A"), ("A", "stop", "")),
+        (completion("A", "length"), ("A", "length", "")),
+        (completion("", "stop"), ("", "stop", "")),
+        (completion("A", reasoning_content="hm"), ("A", "stop", "hm")),
+        (completion("A", reasoning="hm"), ("A", "stop", "hm")),
+        (completion([TEXT, {"type": "text", "text": " is 7"}]), ("the answer is 7", "stop", "")),
+        (completion([THOUGHT, TEXT]), ("the answer", "stop", "hm")),
+    ],
+)
+def test_replies_in_every_form_are_read(server: Server, answer: Answer, expected: tuple[str, str, str]) -> None:
+    reply = one_answer(server, answer)
+    assert isinstance(reply, Reply)
+    assert (reply.text, reply.finish, reply.reasoning) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (completion(None), "no text"),
+        (completion("", "length"), "no text"),
+        (completion([]), "no text"),
+        (completion([THOUGHT]), "reasoning without an answer"),
+        (completion(None, "length", reasoning_content="hm"), "reasoning without an answer"),
+        (completion("A", "content_filter"), "finish_reason content_filter"),
+        (completion(None, "tool_calls", tool_calls=[]), "finish_reason tool_calls"),
+        (completion("A", None), "finish_reason None"),
+        (completion(None, refusal="I will not"), "refusal"),
+        (refusal(400, "too long"), "HTTP 400"),
+    ],
+)
+def test_what_is_no_reply_has_a_name_and_is_no_empty_text(server: Server, answer: Answer, kind: str) -> None:
+    reply = one_answer(server, answer)
+    assert isinstance(reply, NoReply)
+    assert reply.kind == kind
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Path:
+    """GSM8K of forty sums whose answer is their length: the server is right as long as it answers."""
+    rows = [{"question": f"How long is this? {'x' * i}", "answer": f"#### {18 + i}"} for i in range(40)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.fixture
+def flags(server: Server, sums: Path) -> tuple[object, ...]:
+    return ("--engine", "openai", "--base-url", server.url, "-c", "m", "-d", sums, "-o", sums / "out", "--chat")
+
+
+def ids(folder: Path) -> list[str]:
+    return [json.loads(line)["id"] for line in (folder / "samples.jsonl").read_text().splitlines()]
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def number(text: str) -> int:
+    """Which of the sums this is."""
+    return len(text) - 18
+
+
+def test_items_that_fail_are_put_aside_and_asked_again(script, server: Server, flags, sums: Path) -> None:
+    """Three prompts are refused, one is answered without text, one is filtered; then the server is mended."""
+    bad = {3: refusal(400, "too long"), 7: refusal(400, "too long"), 11: refusal(400, "too long")}
+    bad |= {20: completion(None), 30: completion("18", "content_filter")}
+    server.answer = lambda text: bad.get(number(text), completion(str(len(text))))
+    ended = script("gsm8k", *flags)
+    assert ended.status == 2
+    said = "gave no reply to 5 of 40 items, which are in no figure (3 HTTP 400, "
+    assert ended.err.splitlines()[-1].startswith(f"error: {server.url} {said}")
+    assert said in (sums / "out" / "table.md").read_text().replace("\n", " ")
+    found = results(sums / "out")
+    assert (found["scores"]["acc"]["n"], found["scores"]["acc"]["value"]) == (35, 100.0)
+    assert found["requests"] == {"asked": 40, "retried": 0, "failed": 5}
+    assert Counter(line["why"] for line in found["missing"]) == {
+        "HTTP 400": 3,
+        "no text": 1,
+        "finish_reason content_filter": 1,
+    }
+    assert len(ids(sums / "out")) == 35
+
+    server.bodies.clear()
+    server.answer = lambda text: completion(str(len(text)))
+    assert script("gsm8k", *flags).status == 0
+    assert sorted(number(body["messages"][0]["content"]) for body in server.bodies) == sorted(bad)
+    assert sorted(ids(sums / "out")) == sorted(f"test/{i}" for i in range(40))
+    found = results(sums / "out")
+    assert (found["scores"]["acc"]["n"], found["scores"]["acc"]["value"], found["missing"]) == (40, 100.0, [])
+
+
+def test_no_reply_at_all_is_one_line(script, server: Server, flags, sums: Path) -> None:
+    server.answer = lambda text: refusal(400, "no such parameter")
+    ended = script("gsm8k", *flags, "--limit", 4)
+    assert ended.status == 2
+    assert "gave no reply to any of 4 items (4 HTTP 400; the first: test/" in ended.err.splitlines()[-1]
+    assert not (sums / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_an_endpoint_that_refuses_everything_is_not_asked_everything(
+    script, server: Server, flags, sums: Path, status: int
+) -> None:
+    server.answer = lambda text: completion("1") if number(text) < 4 else refusal(status, "not like this")
+    ended = script("gsm8k", *flags, "-b", 2)
+    assert ended.status == 2
+    assert f"{server.url} gave no reply to {GIVE_UP} requests in a row (HTTP {status}: not like this)" in ended.err
+    assert ended.err.count("error: ") == 1 and "Traceback" not in ended.err
+    assert len(server.bodies) <= 4 + GIVE_UP + 2
+    assert sorted(ids(sums / "out")) == [f"test/{i}" for i in range(4)], "what arrived is kept"
+
+
+def test_what_is_tried_again_is_counted(script, server: Server, flags, sums: Path) -> None:
+    seen: Counter[int] = Counter()
+
+    def answer(text: str) -> Answer:
+        seen[number(text)] += 1
+        busy = number(text) < 3 and seen[number(text)] == 1
+        return refusal(503, "busy") if busy else completion(str(len(text)))
+
+    server.answer = answer
+    ended = script("gsm8k", *flags, "--limit", 8)
+    assert ended.status == 0
+    assert results(sums / "out")["requests"] == {"asked": 8, "retried": 3, "failed": 0}
+    assert "8 asked, 3 tried again, 0 failed" in (sums / "out" / "table.md").read_text()
+
+
+def test_replies_are_saved_before_an_error_is_raised(script, server: Server, flags, sums: Path) -> None:
+    """A program that is still being checked when the endpoint goes down gets its line."""
+    rows = [
+        {
+            "task_id": f"T/{i}",
+            "prompt": f'def f{i}():\n    """The number {i}."""\n',
+            "entry_point": f"f{i}",
+            "test": f"def check(f): assert f() == {i}",
+        }
+        for i in range(30)
+    ]
+    (sums / "he.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def answer(text: str) -> Answer:
+        which = text.split("def f")[1].split("(")[0]
+        program = f"```python\ndef f{which}():\n    return {which}\n```"
+        return completion(program) if int(which) < 6 else refusal(401, "the key has expired")
+
+    server.answer = answer
+    flags = tuple(sums / "he.jsonl" if flag == sums else flag for flag in flags)
+    ended = script("humaneval", *flags, "-b", 1)
+    assert ended.status == 2 and "the key has expired" in ended.err
+    assert sorted(ids(sums / "out")) == [f"T/{i}" for i in range(6)]
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_key_or_password_is_written_or_said(script, server: Server, flags, sums: Path, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sesame-open")
+    secret = server.url.replace("http://", "http://user:pass%2Fword1@") + "?api_key=querysecret1&version=long-value"
+    flags = tuple(secret if flag == server.url else flag for flag in flags)
+    bad = refusal(400, "bad key sk-sesame-open for user:pass/word1, querysecret1")
+    server.answer = lambda text: bad if number(text) == 2 else completion("1")
+    ended = script("gsm8k", *flags, "--limit", 4, "--debug")
+    assert ended.status == 2
+    assert server.paths[0].startswith("/v1/chat/completions?api_key=querysecret1"), "the server gets what it wants"
+    assert server.headers[0]["authorization"].startswith("Basic ")
+    texts = [path.read_text() for path in (sums / "out").iterdir()] + [ended.out, ended.err]
+    for word in ("sk-sesame-open", "pass%2Fword1", "pass/word1", "querysecret1", "long-value"):
+        assert not any(word in text for text in texts), word
+    assert results(sums / "out")["manifest"]["base_url"] == server.url
+    ended = script("gsm8k", *flags, "--limit", 4, "--nonsense", secret)
+    assert ended.status == 2 and "word1" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "host:8000/v1",
+        "ftp://host/v1",
+        "http://",
+        "http:///v1",
+        "http://host:port/v1",
+        "http://[::1/v1",
+        "http://h:99999/v1",
+    ],
+)
+def test_an_address_that_is_none_is_one_line(script, flags, url: str) -> None:
+    ended = script("gsm8k", *(url if str(flag).startswith("http") else flag for flag in flags))
+    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+    assert "is no address of an endpoint" in ended.err
+
+
+# -- ends --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_run_whose_requests_hang(server: Server, flags, sums: Path, ending: signal.Signals) -> None:
+    def answer(text: str) -> Answer:
+        if number(text) >= 5:
+            server.hang.wait(120)
+        return completion("1")
+
+    server.answer = answer
+    command = [sys.executable, str(Path(__file__).parents[2] / "eval" / "evaluate_gsm8k.py"), *map(str, flags)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    samples = sums / "out" / "samples.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (samples.exists() and samples.read_text().count("\n") == 5):
+        time.sleep(0.05)
+    run.send_signal(ending)
+    _, err = run.communicate(timeout=60)  # the requests hang for 120 s
+    assert run.returncode == 128 + ending
+    assert err.splitlines()[-1] == "interrupted; finished items are kept, the same command goes on from there"
+    assert "Traceback" not in err
+    assert len(ids(sums / "out")) == 5

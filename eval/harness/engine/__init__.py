@@ -40,11 +40,22 @@ class GenerateRequest(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """`text` before the stop; `tokens`: how many were generated; `finish`: "stop" or "length"."""
+    """`text` before the stop; `tokens`: how many were generated; `finish`: "stop" or "length"; `reasoning`: what an
+    endpoint gives apart from the text."""
 
     text: str
     tokens: int
     finish: str
+    reasoning: str = ""
+
+
+class NoReply(NamedTuple):
+    """What stands for a reply that an endpoint did not give. kind: the same words for all failures of one kind;
+    of_item: it may be this prompt's fault, not the endpoint's."""
+
+    kind: str
+    detail: str
+    of_item: bool = False
 
 
 class ScoreRequest(NamedTuple):
@@ -64,8 +75,8 @@ class Engine(Protocol):
         """Yields (index of the request, logits of its candidates in their order)."""
         ...
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
-        """Yields (index of the request, its reply) as replies end."""
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply | NoReply]]:
+        """Yields (index of the request, its reply) as replies end; NoReply where an endpoint failed for good."""
         ...
 
     def score(

@@ -243,18 +243,32 @@ class Sandbox:
         Checks that timed out are tried once more at the end, one at a time, so that a busy machine changes no verdict.
         """
         again: list[tuple[Key, Sequence[Check], list[Verdict]]] = []
-        with ThreadPoolExecutor(self.workers) as executor:
-            running: dict[Future[list[Verdict]], tuple[Key, Sequence[Check]]] = {}
-            for key, checks in jobs:
+        running: dict[Future[list[Verdict]], tuple[Key, Sequence[Check]]] = {}
+        failed: Exception | None = None  # of the source of jobs; what it gave before is checked all the same
+        executor = ThreadPoolExecutor(self.workers)
+        try:
+            source = iter(jobs)
+            while True:
+                try:
+                    key, checks = next(source)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failed = error
+                    break
                 running[executor.submit(self._check_all, checks)] = (key, checks)
                 full = len(running) > 2 * self.workers
                 for future in wait(running, None if full else 0, FIRST_COMPLETED).done:
                     yield from self._settled(future, *running.pop(future), again)
             for future in as_completed(list(running)):
                 yield from self._settled(future, *running.pop(future), again)
+        finally:
+            executor.shutdown(wait=not running, cancel_futures=True)  # Ctrl-C waits for no check
         for key, checks, verdicts in again:
             pairs = zip(checks, verdicts, strict=True)
             yield key, [self.check(check) if verdict.status == TIMED_OUT else verdict for check, verdict in pairs]
+        if failed is not None:
+            raise failed
 
     def _check_all(self, checks: Sequence[Check]) -> list[Verdict]:
         return [self.check(check) for check in checks]
