@@ -7,7 +7,7 @@ Two readings of each reply:
 * protocol (`read_letter_*`): the five steps the reported numbers were measured with, defects included. It always names
   a letter: where no step finds one, the choice nearest in spelling is taken, so that an empty reply counts as `A`. It
   believes "We can rule out D and B. Therefore, A." to say D, and "A plant needs light. So B" to say A.
-* robust (`robust_letter_*`): what a careful reader would say; None when the reply names no answer.
+* robust (`robust_letter_*`, see harness/letters.py): what a careful reader would say; None when the reply names none.
 
 `row` holds the texts of the choices under `A`, `B`, `C`, `D` and, for Chinese, the `question`.
 """
@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import logging
 import re
-import unicodedata
 from collections.abc import Mapping
 
-LETTERS = "ABCD"
+from harness.letters import LETTERS, read_letter
+
 GAP = "[^ABCD]"  # between a keyword and its letter no other letter of a choice may stand
 
 # --- protocol, English ---
@@ -100,65 +100,6 @@ def _nearest_choice(row: Mapping[str, str], reply: str) -> str:
     return LETTERS[texts.index(process.extractOne(reply, texts)[0])]
 
 
-# --- robust ---
+# --- robust: one reader of both languages, for a Chinese question may be answered in English ---
 
-# {X} is a letter that stands alone, or the whole text of a choice. The last statement in the reply counts: models think
-# aloud and conclude at the end.
-STATED_EN = [
-    r"\b(?:answer|choice|option)\b(?:(?!\b(?:not|neither|nor|wrong|incorrect|option|answer|choice)\b|n't)[^.;\n]){0,40}?"
-    r"(?:\bis\b|\bbe\b|:|=)\s*(?:probably |likely |clearly |therefore |option |choice |answer )*:?\s*{X}",
-    r"\b(?:choose|pick|select|go with|must be|should be|would be)\s+(?:option |choice |answer )?{X}",
-    r"\b(?:therefore|thus|hence|so)\b,?\s+(?:it is |the answer is |option )?{X}(?=\W*(?:$|\n))",
-    r"^\W*(?:answer|choice|option)\W*{X}",
-    r"{X}\W{0,3}(?:\s*(?:is|would be|must be|seems))\s+(?:clearly |probably |most likely )?(?:the )?(?:\w+ )?"
-    r"(?:correct|right|best|true)\b",
-]
-STATED_ZH = [
-    r"(?:答案|选项)(?:(?!不|非|错|答案)[^。；;\nA-D]){0,12}?(?:是|选|为|:|应)\s*[【\[(\"“]?\s*{X}",
-    r"(?<!不)(?:选择|选定|选)\s*:?\s*[【\[(\"“]?\s*{X}",
-    r"(?:而是|应为|应是|应该是|应当是|[，,]\s*为|^\s*是)\s*[【\[(\"“]?\s*{X}",
-    r"{X}\)?\s*(?:选?项)?(?:的?说法|的?描述|的?表述)?\s*(?:是|才是|最)?(?:正确|对的|对[，,。!]|符合)",
-]
-ONLY_A_LETTER = r"^\W*(?:(?:the|answer|option|choice|答案|选项|选|是|为)\W*)*([ABCD])(?:选?项)?\W*$"
-STARTS_WITH_LETTER = r"^\W*([ABCD])\s*(?:[.):、。,，]|\n|$)"
-
-
-def robust_letter_en(row: Mapping[str, str], reply: str) -> str | None:
-    """What a careful reader of English takes for the answer; None when the reply gives none."""
-    # "A" is also an article: a lone A counts as a letter only where a word cannot follow it.
-    return _robust(row, reply, STATED_EN, lone=r"(?<![\w'])(?:[BCD]|A(?=\W*$|[).,:;]))(?![\w'=+^])", ignore_case=True)
-
-
-def robust_letter_zh(row: Mapping[str, str], reply: str) -> str | None:
-    """What a careful reader of Chinese takes for the answer; None when the reply gives none."""
-    return _robust(row, reply, STATED_ZH, lone=r"(?<![A-Za-z0-9])[ABCD](?![A-Za-z0-9=股])", ignore_case=False)
-
-
-def _robust(row: Mapping[str, str], reply: str, stated: list[str], lone: str, ignore_case: bool) -> str | None:
-    # NFKC makes full-width letters, colons and brackets plain ones; emphasis and \boxed{} are no part of the answer.
-    reply = re.sub(r"\\boxed\{\\?(?:text\{)?\s*([^{}]*)\}+|[*`$]", r"\1", unicodedata.normalize("NFKC", reply)).strip()
-    texts = {c: unicodedata.normalize("NFKC", row[c]).strip().rstrip(".。").strip() for c in LETTERS}
-    flags = re.IGNORECASE if ignore_case else 0
-    if match := re.search(ONLY_A_LETTER, reply, flags) or re.search(STARTS_WITH_LETTER, reply):
-        starting = match.group(1).upper()
-    else:
-        starting = None
-
-    def letter_of(said: str) -> str | None:
-        whole = (c for c, text in texts.items() if text and re.fullmatch(re.escape(text), said, flags))
-        return said if said in LETTERS else next(whole, None)
-
-    edges = (r"(?<!\w)", r"(?!\w)") if ignore_case else ("", "")  # Chinese puts no space between words
-    any_text = "|".join(edges[0] + re.escape(text) + edges[1] for text in sorted(texts.values(), key=len)[::-1] if text)
-    any_text = any_text or "(?!)"
-    # (?-i:...): a letter is a capital even where the words around it may be in any case.
-    answer = rf"\(?((?-i:(?<![A-Za-z])[ABCD](?![A-Za-z'=]))|{any_text})"
-    found = [m for pattern in stated for m in re.finditer(pattern.replace("{X}", answer), reply, flags)]
-    if found:
-        return letter_of(max(found, key=lambda m: (m.start(1), len(m.group(1)))).group(1))
-    if starting:
-        return starting
-
-    # Nothing was stated outright: a single choice that is named, by its text or by its letter, must be meant.
-    named = {letter_of(said) for said in re.findall(any_text, reply, flags)} or set(re.findall(lone, reply))
-    return named.pop() if len(named) == 1 else None
+robust_letter_en = robust_letter_zh = read_letter

@@ -88,7 +88,7 @@ SUPPOSED = re.compile(
     r"(?:\b(?:you|one|some\w*|people|students|many|they|others)\s+(?:\w+\s+){0,3}"
     r"(?:think|thought|say|said|believe|choose|chose|pick|guess|assume|conclude)\b"
     r"|\b(?:tempt\w*|mistake\w*|wrongly|(?:at )?first thought|initially thought|thought (?:at first|initially))\b"
-    r"|\b(?:check|verify|confirm)\w*\s+(?:that\s+)?(?:(?:the|our|my|this)\b)?|有人|有些人|误以为|容易|验证|检验)[^.;。；\n]{0,20}$",
+    r"|\b(?:check|verify|confirm)\w*\s+(?:that\s+)?(?:(?:the|our|my|this)\b)?|有人|有些人|误以为|容易|验证|检验)[^.;,。；，\n]{0,20}$",
     re.IGNORECASE,
 )
 
@@ -120,6 +120,11 @@ def questions(reply: str, formulas: bool = False) -> list[Text]:
     text = text.rpartition("</think>")[2].strip() or text
     text = re.sub(r"</?(?:b|strong)>", "**", re.sub(r"<br\s*/?>", "\n", text))
     return [_marked(part if formulas else without_latex(part)) for part in QUESTION.split(text) if part.strip()]
+
+
+def plain_text(text: str) -> str:
+    """The text as it would stand in a reply after the clean-up: what a choice or a reference is compared by."""
+    return _marked(without_latex(plain_characters(text))).text
 
 
 # A box in which braces may stand three deep, bold words, words in code. x**2 is a power.

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from choice_replies import robust_letter_en, robust_letter_zh
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "replies.jsonl"
 LINES = CASES.read_text(encoding="utf-8").split("\n") if CASES.exists() else []
 ROWS = [row for row in map(json.loads, filter(None, LINES)) if row["script"] not in ("humaneval", "mbpp")]
+LETTERS = [row for row in ROWS if row["script"].startswith("choice_")]
 SCRIPTS = ("gsm8k",)
 # Of the same kinds, ours: script, flags, id, reply, the robust verdict.
 CHAT, BASE = ("--chat",), ("--base",)
@@ -49,6 +51,12 @@ def test_given_cases(rescored, row):
 def test_fresh_cases_of_the_same_kinds(rescored, benchmark, flags, name, reply, right):
     (line,) = rescored(benchmark, flags, {name: reply}).values()
     assert line["correct_robust"] is right, line
+
+
+@pytest.mark.parametrize("row", LETTERS, ids=lambda row: row["response"][:30])
+def test_given_letters(row):
+    read = robust_letter_zh if row["script"] == "choice_zh" else robust_letter_en
+    assert read(row["row"], row["response"]) == row["robust"]
 
 
 def test_the_whole_of_a_base_reply_is_read(rescored, shared):
