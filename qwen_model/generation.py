@@ -1,14 +1,22 @@
-"""Stop words in generation, as in the published files.
+"""Generation: transformers' own, with what first-generation Qwen adds to it.
 
-When the tail of prompt + generated ids equals a stop sequence, end-of-text is forced as the next token: the output
-holds the stop sequence and an eos, and costs one more step (quirk Q13). Source: generation_config.json's
-`stop_words_ids` and QwenLM/Qwen's `chat`.
+Added are the NTK factor, which is that of the whole prompt however it is given, caches bounded by the windows, and the
+published stop words: when the tail of prompt + generated ids equals a stop sequence, end-of-text is forced as the next
+token, so the output holds the stop sequence and an eos, and costs one more step (quirk Q13). Source:
+generation_config.json's `stop_words_ids` and QwenLM/Qwen's `chat`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import LogitsProcessor
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation import GenerationMixin, LogitsProcessorList
+
+from .keywords import CACHE, by_name, one_cache
+from .pretrained import QWenPreTrainedModel
 
 # The published constant: larger than any logit, and finite in float16.
 FORCED_LOGIT = 2.0**15
@@ -28,8 +36,79 @@ class StopWordsLogitsProcessor(LogitsProcessor):
             if len(word) <= input_ids.shape[1]:
                 tail = torch.tensor(word, device=input_ids.device)
                 stopped |= (input_ids[:, -len(word) :] == tail).all(dim=1)
-        if not bool(stopped.any()):
-            return scores
-        scores = scores.clone()
-        scores[stopped.to(scores.device), self.eos_token_id] = FORCED_LOGIT
-        return scores
+        # Where, not an index: whether a row has stopped is never read by the host.
+        eos = torch.arange(scores.shape[-1], device=scores.device) == self.eos_token_id
+        return torch.where(stopped.to(scores.device)[:, None] & eos, FORCED_LOGIT, scores)
+
+
+class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
+    """`generate` of QWenLMHeadModel."""
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self,
+        input_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """As in transformers, with the NTK factors taken while the mask still has two dimensions."""
+        cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids, inputs_embeds=inputs_embeds, **by_name(cache), **kwargs
+        )
+        mask = kwargs.get("attention_mask")
+        switches = kwargs.get("long_context") or self.long_context
+        if mask is None or mask.ndim != 2:
+            return inputs
+        if not _held(cache) and inputs.get("ntk_alpha") is None:
+            inputs["ntk_alpha"] = self.ntk_alphas(mask.sum(dim=1).tolist(), switches)
+        if switches.window_attn is not None:  # for a static cache a ready mask was made, the same for all layers
+            inputs["attention_mask"] = mask
+        return inputs
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers; the dynamic cache that it would make is bounded where windows are on."""
+        given = model_kwargs.get(CACHE)
+        if generation_config.prefill_chunk_size and model_kwargs.get("ntk_alpha") is None and not _held(given):
+            model_kwargs["ntk_alpha"] = self._whole_prompt_alphas(generation_config, model_kwargs)
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        made = model_kwargs.get(CACHE)
+        switches = model_kwargs.get("long_context") or self.long_context
+        if given is None and type(made) is DynamicCache and switches.window_attn is not None:
+            bounded = self.new_cache(switches, offloading=made.offloading)
+            model_kwargs[CACHE] = bounded
+            if generation_config.is_assistant:  # its guesses may be taken back
+                bounded.activate_past_recording()
+
+    def _whole_prompt_alphas(self, generation_config: Any, model_kwargs: dict[str, Any]) -> torch.Tensor:
+        """The NTK factors of whole prompts that go in by chunks; the first chunk's length would set others."""
+        mask = model_kwargs.get("attention_mask")
+        columns = getattr(generation_config, "_mask_length", None)  # kept by transformers where it drops a mask of ones
+        if mask is None and columns is None:
+            raise ValueError("prefill_chunk_size: give attention_mask, the length of the prompt is not known")
+        lengths = mask.sum(dim=1).tolist() if mask is not None else [int(columns or 0)]
+        return self.ntk_alphas(lengths, model_kwargs.get("long_context"))
+
+    def generate(self, *args: Any, stop_words_ids: list[list[int]] | None = None, **kwargs: Any) -> Any:
+        """transformers' `generate`, plus `stop_words_ids`: the published stop-words processor (quirk Q13).
+
+        Without the argument, `stop_words_ids` of the generation configuration counts.
+        """
+        config = kwargs.get("generation_config") or self.generation_config
+        words = stop_words_ids if stop_words_ids is not None else getattr(config, "stop_words_ids", None)
+        eos = kwargs.get("eos_token_id", config.eos_token_id)
+        if words and eos is not None:
+            eos = eos[0] if isinstance(eos, list) else int(eos)
+            processors = LogitsProcessorList(kwargs.pop("logits_processor", None) or [])
+            processors.append(StopWordsLogitsProcessor(words, eos))
+            kwargs["logits_processor"] = processors
+        cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
+        if cache is not None:
+            kwargs |= by_name(cache)
+        return super().generate(*args, **kwargs)  # type: ignore[misc]
+
+
+def _held(cache: Cache | None) -> int:
+    """Tokens that a cache holds already."""
+    return 0 if cache is None else int(cache.get_seq_length())

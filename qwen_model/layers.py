@@ -85,7 +85,7 @@ class QWenAttention(nn.Module):
         hidden: torch.Tensor,
         tables: PositionTables,
         attention_mask: Any = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         last_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -99,8 +99,8 @@ class QWenAttention(nn.Module):
         if tables.logn is not None:
             query = query * tables.logn[:, :, None, None]
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         output, weights = attend(
             self,
@@ -171,7 +171,7 @@ class QWenBlock(GradientCheckpointingLayer):
         hidden: torch.Tensor,
         tables: PositionTables,
         attention_mask: Any = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         last_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
@@ -180,7 +180,7 @@ class QWenBlock(GradientCheckpointingLayer):
             self.ln_1(hidden),
             tables=tables,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
+            cache=cache,
             last_positions=last_positions,
             **kwargs,
         )

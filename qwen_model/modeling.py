@@ -16,16 +16,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation import GenerationMixin, LogitsProcessorList
+from transformers.cache_utils import Cache
+from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration import QWenConfig
-from .generation import StopWordsLogitsProcessor
-from .layers import QWenBlock, QWenRMSNorm
+from .generation import QWenGeneration
+from .keywords import CACHE, by_name, check_keywords, one_cache
+from .layers import QWenBlock, QWenRMSNorm, eager_attention
 from .long_context import OFF, LongContext
 from .masking import capturing, causal_masks, last_mask, padding_mask, positions
 from .pretrained import QWenPreTrainedModel
@@ -110,18 +111,23 @@ class QWenModel(QWenPreTrainedModel):
         last_positions: torch.Tensor | None = None,
         long_context: LongContext | None = None,
         token_type_ids: torch.Tensor | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states [B, T, hidden] ([B, 1, hidden] with `last_positions`); arguments as in QWenLMHeadModel."""
+        check_keywords(kwargs, ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention))
+        cache = one_cache(cache, past_key_values)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         embeds = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and self.gradient_checkpointing and self.training:
-            use_cache = False  # checkpointing runs a block twice, and would fill the cache twice
-        if use_cache and past_key_values is None:
-            past_key_values = self.new_cache(OFF if self.training else long_context)
-        cache = past_key_values
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            # Checkpointing runs a block twice, and would fill the cache twice.
+            if cache is not None and int(cache.get_seq_length()):
+                raise ValueError("a filled cache cannot go on under gradient checkpointing: switch one of them off")
+            use_cache, cache = False, None
+        if use_cache and cache is None:
+            cache = self.new_cache(OFF if self.training else long_context)
         past = int(cache.get_seq_length()) if cache is not None else 0
         columns = past + embeds.shape[1]
 
@@ -149,13 +155,11 @@ class QWenModel(QWenPreTrainedModel):
             options[-1] = {**options[-1], "last_positions": last_positions}
         hidden = self.drop(embeds)
         for block, own, mask, more in zip(self.h, tables, masks, options, strict=True):
-            hidden = block(hidden, tables=own, attention_mask=mask, past_key_values=cache, **more)
-        return BaseModelOutputWithPast(
-            last_hidden_state=self.ln_f(hidden), past_key_values=cache if use_cache else None
-        )
+            hidden = block(hidden, tables=own, attention_mask=mask, cache=cache, **more)
+        return BaseModelOutputWithPast(self.ln_f(hidden), **by_name(cache if use_cache else None))
 
 
-class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
+class QWenLMHeadModel(QWenGeneration, GenerationMixin):  # transformers looks for its mixin among the bases
     """The language model: QWenModel as `transformer`, and an untied `lm_head`."""
 
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}  # noqa: RUF012 - only if tie_word_embeddings
@@ -164,6 +168,7 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.transformer = QWenModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.loss_type = "ForCausalLM"  # transformers reads it off class names, and ours has another form
         self.post_init()
 
     @can_return_tuple
@@ -180,6 +185,10 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
         ntk_alpha: torch.Tensor | None = None,
         last_positions: torch.Tensor | None = None,
         long_context: LongContext | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        cache: Cache | None = None,
+        shift_labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, vocab_size] in the model's dtype (quirk Q10: no upcast, of the loss neither).
@@ -189,18 +198,30 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
             attention_mask: [B, cached + T], 1 = real token, on either side; outputs at pads are undefined. Or a ready
                 mask [B, 1, T, K].
             position_ids: int64 [B or 1, T], from 0. Default: the number of real tokens before, cached ones included.
-            past_key_values: any transformers cache; its `ntk_alpha` ([B] or [1]) is set at prefill, then kept.
-            labels: int64 [B, T]; -100 is ignored. The loss is the mean cross-entropy, shifted by one.
+            past_key_values, cache: any transformers cache, by its name before or since transformers 5.24; its
+                `ntk_alpha` ([B] or [1]) is set at prefill, then kept.
+            inputs_embeds: [B, T, hidden], in place of input_ids.
+            labels: int64 [B, T]; -100 is ignored. The loss is transformers' own `loss_function`: the mean
+                cross-entropy, shifted by one, computed in float32 and rounded to the model's dtype.
             logits_to_keep: the last n positions only (0: all), or their indices.
             ntk_alpha: [B] or [1], overrides the NTK factor. Default: from each row's true length at prefill. A layer
                 with a window gets at most the factor of the window.
             long_context: the switches of this call (default: the model's). A filled cache keeps those of its prefill.
             last_positions: int64 [B], for right-padded rows: the column, among the T given, at which each row's output
                 is wanted. The last layer then computes only these queries, and logits are [B, 1, vocab_size].
+            token_type_ids: taken and not read, as tokenizers return them.
+            shift_labels: int64 [B, T], labels that are shifted already, in place of `labels`.
+            num_items_in_batch: what the sum of the cross-entropies is divided by: the number of labels over all steps
+                of a gradient accumulation, as transformers' Trainer gives it. Default: their number here.
 
-        Other keywords reach the attention function.
+        What transformers hands to any model (`output_hidden_states`, `cu_seq_lens_q` ...), and what the attention
+        function names, is taken as well.
+
+        Raises:
+            TypeError: a keyword that nobody reads.
         """
-        if labels is not None and last_positions is not None:
+        labelled = labels is not None or shift_labels is not None
+        if labelled and last_positions is not None:
             raise ValueError("labels need the logits of every position: leave last_positions out")
         outputs = self.transformer(
             input_ids=input_ids,
@@ -212,6 +233,7 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
             ntk_alpha=ntk_alpha,
             last_positions=last_positions,
             long_context=long_context,
+            cache=cache,
             **kwargs,
         )
         hidden = outputs.last_hidden_state
@@ -220,59 +242,18 @@ class QWenLMHeadModel(QWenPreTrainedModel, GenerationMixin):
             hidden = hidden[:, keep]
         logits = self.lm_head(hidden)
         loss = None
-        if labels is not None:
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten().to(logits.device))
+        if labelled:
+            loss = self.loss_function(
+                logits,
+                labels,
+                vocab_size=self.config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+                shift_labels=shift_labels,
+            ).to(self.dtype)
         return CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
+            loss,
+            logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **by_name(getattr(outputs, CACHE)),
         )
-
-    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """As in transformers, with the NTK factors taken while the mask still has two dimensions."""
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)  # type: ignore
-        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
-        switches = kwargs.get("long_context") or self.long_context
-        if mask is None or mask.ndim != 2:
-            return inputs
-        empty = cache is None or int(cache.get_seq_length()) == 0
-        if empty and inputs.get("ntk_alpha") is None:
-            inputs["ntk_alpha"] = self.ntk_alphas(mask.sum(dim=1).tolist(), switches)
-        if switches.window_attn is not None:  # for a static cache a ready mask was made, the same for all layers
-            inputs["attention_mask"] = mask
-        return inputs
-
-    def _prepare_cache_for_generation(
-        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        """As in transformers; the dynamic cache that it would make is bounded where windows are on."""
-        given = model_kwargs.get("past_key_values")
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
-        made = model_kwargs.get("past_key_values")
-        switches = model_kwargs.get("long_context") or self.long_context
-        if given is None and type(made) is DynamicCache and switches.window_attn is not None:
-            model_kwargs["past_key_values"] = self.new_cache(switches, offloading=made.offloading)
-            if generation_config.is_assistant:  # its guesses may be taken back
-                model_kwargs["past_key_values"].activate_past_recording()
-
-    def generate(self, *args: Any, stop_words_ids: list[list[int]] | None = None, **kwargs: Any) -> Any:
-        """transformers' `generate`, plus `stop_words_ids`: the published stop-words processor (quirk Q13).
-
-        Without the argument, `stop_words_ids` of the generation configuration counts.
-        """
-        config = kwargs.get("generation_config") or self.generation_config
-        words = stop_words_ids if stop_words_ids is not None else getattr(config, "stop_words_ids", None)
-        eos = kwargs.get("eos_token_id", config.eos_token_id)
-        if words and eos is not None:
-            eos = eos[0] if isinstance(eos, list) else int(eos)
-            processors = LogitsProcessorList(kwargs.pop("logits_processor", None) or [])
-            processors.append(StopWordsLogitsProcessor(words, eos))
-            kwargs["logits_processor"] = processors
-        inputs, mask = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids")), kwargs.get("attention_mask")
-        if kwargs.get("prefill_chunk_size", config.prefill_chunk_size) and inputs is not None:
-            # Else the first chunk's length would set the factor.
-            lengths = [inputs.shape[1]] if mask is None else mask.sum(dim=1).tolist()
-            kwargs.setdefault("ntk_alpha", self.ntk_alphas(lengths, kwargs.get("long_context")))
-        return super().generate(*args, **kwargs)  # type: ignore[misc]

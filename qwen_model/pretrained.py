@@ -21,7 +21,8 @@ class QWenPreTrainedModel(PreTrainedModel):
     base_model_prefix = "transformer"
     _input_embed_layer = "wte"
     _no_split_modules = ["QWenBlock"]  # noqa: RUF012 - class attributes of the base class
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    # The cache has its own devices; the NTK factors are read by the host.
+    _skip_keys_device_placement = ["past_key_values", "cache", "ntk_alpha"]  # noqa: RUF012
     # Tables that some converted checkpoints carry; ours are computed.
     _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$", r"attn\.masked_bias$"]  # noqa: RUF012
     _can_record_outputs = {"hidden_states": QWenBlock, "attentions": QWenAttention}  # noqa: RUF012
