@@ -32,6 +32,9 @@ class Figure(NamedTuple):
     n: int
     reported: float | None
     verdict: str | None
+    difference: float | None = None
+    difference_items: float | None = None
+    smallest_difference: float | None = None  # that so many items could show
 
     @property
     def as_card(self) -> bool:
@@ -57,16 +60,21 @@ def _columns(key: dict[str, Any]) -> tuple[str, ...]:
 
 def show(figures: Sequence[Figure], runs: Collection[str]) -> list[str]:
     """Print every figure beside the card's; returns a line for each that moved or is gone."""
-    head = ("model", "run", "figure", "value", "95 % interval", "n", "card", "verdict", "exact")
+    beside = ("card", "difference", "in items", "smallest difference", "verdict", "exact")
+    head = ("model", "run", "figure", "value", "95 % interval", "n", *beside)
     rows = []
     for one in figures:
         low, high = one.ci95 or (None, None)
         interval = "" if low is None else f"{low:.1f} to {high:.1f}"
         card = "-" if one.reported is None else f"{one.reported:.2f}"
         exact = "yes" if one.as_card else "NO"
-        rows.append(
-            (one.model, one.job, one.name, f"{one.value:.2f}", interval, str(one.n), card, one.verdict or "-", exact)
-        )
+        signed = [
+            "" if gap is None else f"{round(gap, 2) + 0.0:+.{digits}f}"
+            for gap, digits in ((one.difference, 2), (one.difference_items, 1))
+        ]
+        smallest = "" if one.smallest_difference is None else f"{one.smallest_difference:.2f}"
+        found = (one.model, one.job, one.name, f"{one.value:.2f}", interval, str(one.n))
+        rows.append((*found, card, *signed, smallest, one.verdict or "-", exact))
     print(_markdown(head, rows))
     moved = [f"moved: {o.job} {o.name} {o.value:.2f}, card {o.reported}" for o in figures if not o.as_card]
     print(f"{len(figures) - len(moved)} of {len(figures)} figures are exactly the card's")

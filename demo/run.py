@@ -125,6 +125,7 @@ def figures(job: Job) -> list[Figure]:
             score["n"],
             score["reported"],
             score["verdict"],
+            *(score.get(name) for name in ("difference", "difference_items", "smallest_difference")),
         )
         for name, score in result["scores"].items()
         if "row" in score and score["value"] is not None

@@ -26,6 +26,7 @@ from typing import Any
 
 from code_pictures import judge_pictures
 from code_rounds import WARM, Interpreter, Talk, converse, read_code
+from code_scores import PUBLISHED, TAGS, as_reported, scores_of
 
 from harness import react
 from harness.cli import parser, positive
@@ -38,9 +39,7 @@ from harness.numbers import close, last_number, read_number
 from harness.run import Run
 from harness.sandbox import warn_unsandboxed
 from harness.sandbox.scoring import isolation_note
-from harness.stats import Score, accuracy
 
-TAGS = ("math", "visualization", "general")
 ROUNDS = {"math": 1, "visualization": 3, "general": 1}
 OLD_TAGS = {"ci_math_code": "math", "ci_plot": "visualization", "ci_open_questions": "general"}
 TURN = re.compile(r"<\|im_end\|>\s*<\|im_start\|>assistant\n?")
@@ -74,6 +73,7 @@ def _item(path: Path, where: str, number: int, row: dict[str, Any]) -> Item:
     if level is not None and begun:
         level = "easy"
     row = {
+        "file": path.name,
         "question": question,
         "lang": row.get("lang") or "en",
         "level": level,
@@ -202,27 +202,6 @@ def write_transcript(run: Run, talk: Talk) -> None:
     (folder / f"{talk.item.id.replace('/', '-')}.md").write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def scores_of(run: Run, judged: bool) -> dict[str, Score]:
-    """The figures of the card's two tables, then ours."""
-    pairs = [(item, run.journal.records[item.key]) for item in run.items]
-    tagged = [(item, record) for item, record in pairs if item.row["tagged"]]
-    found = {}
-    for tag in TAGS:
-        marks = [record["executable"] for item, record in tagged if item.subject == tag]
-        found[f"executable_{tag}"] = accuracy(marks, metric="executable_rate", split=tag)
-    right = [record["correct"] for item, record in pairs if item.gold is not None]
-    found["acc_math"] = accuracy(right, metric="result_accuracy", split="math")
-    for level in ("hard", "easy"):
-        marks = [record["judged_right"] for item, record in pairs if judged and item.row["level"] == level]
-        split = f"visualization_{level}"
-        found[f"acc_{split}"] = accuracy(marks, metric="result_accuracy", split=split)
-    found["executable_all"] = accuracy((record["executable"] for _, record in tagged), compared=False)
-    found["executable_robust_all"] = accuracy((record["executable_robust"] for _, record in tagged), compared=False)
-    robust = [record["correct_robust"] for item, record in pairs if item.gold is not None]
-    found["acc_math_robust"] = accuracy(robust, compared=False)
-    return found
-
-
 def notes_of(run: Run, judge: str | None, font: str) -> list[str]:
     records = run.records
     notes = []
@@ -282,7 +261,10 @@ def main() -> int:
         judge_pictures(run, Judge(args.judge_url, args.judge_model, run.folder))
     notes = [*notes_of(run, args.judge_model, font), isolation_note(kernels.sandbox)]
     extra = {"sandbox": kernels.sandbox.describe(), "judge": args.judge_model}
-    return run.report(scores_of(run, bool(args.judge_url)), notes=notes, shots=0, extra=extra)
+    official = as_reported(run, items)
+    if not any(official.values()):
+        notes.append(f"not the reported questions ({PUBLISHED}; GSM8K's test with --rounds 3): never `reproduced`")
+    return run.report(scores_of(run, bool(args.judge_url), official), notes=notes, shots=0, extra=extra)
 
 
 if __name__ == "__main__":

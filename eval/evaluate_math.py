@@ -236,6 +236,8 @@ def main() -> int:
     wanted = choose_subjects(SUBJECTS, args.subjects)
     rows = [(name, row) for name, row in read_test(run.data_path) if subject_of(row) in wanted]
     examples = read_examples(args.shots_file, shots) if shots else []
+    if args.shots_file and not run.own_samples:
+        run.departures.append("--shots-file")
     items = [Item(name, subject_of(row), prompt(row["problem"], examples), row["solution"], row) for name, row in rows]
     run.start(items, {"num_fewshot": shots, "examples": examples}, {"stop": STOPS})
     with Equivalence() as equivalence:

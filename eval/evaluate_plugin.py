@@ -150,6 +150,10 @@ def tables(run: Run, lacking: str) -> tuple[dict[str, Any], list[str]]:
     by_subject = {name: [r for r in run.records if r["subject"] == name] for name in SUBJECTS}
     positive, negative = by_subject["positive"], by_subject["negative"]
     scores: dict[str, Any] = {}
+    published = run.own_samples or all(
+        _file(run.data_path, name).name == PUBLISHED.format(name) for name in SUBJECTS if by_subject[name]
+    )
+    whole = published and not run.subset  # each subject has figures of its own, which --subjects leaves whole
     for kind in ("", "_robust"):
         own = not kind  # the robust reading is never laid beside a reported figure
         if positive:
@@ -167,9 +171,12 @@ def tables(run: Run, lacking: str) -> tuple[dict[str, Any], list[str]]:
     notes = [run.list_disagreements(differ)]
     if negative:
         notes.append("false_positive_rate: lower is better (calls of a tool where none is needed)")
+    if not published:
+        notes.append(f"the files are not called {PUBLISHED.format('*')}: other questions, so never `reproduced`")
     if positive and lacking:
         notes.append(f"{lacking}: Rouge-L is over words and characters, not the model's tokens, and not compared")
-    return {name: score._replace(benchmark="plugin_react") for name, score in scores.items()}, notes
+    beside = {"benchmark": "plugin_react", "as_reported": whole}
+    return {name: score._replace(**beside) for name, score in scores.items()}, notes
 
 
 def main() -> int:
@@ -190,7 +197,7 @@ def main() -> int:
     ]
     pieces, lacking = tokenizer_pieces(run)
     run.start(items, {"num_fewshot": 0, "tokens": "words" if lacking else "model"}, {})
-    run.subset = len(run.items) < len(items)  # each subject has figures of its own, which --subjects leaves whole
+    run.subset = len(run.items) < len(items)
     for item, reply in run.generate():
         scored = score_positive(reply, item.gold, pieces) if item.subject == "positive" else score_negative(reply)
         run.save(item, response=reply, **scored)

@@ -20,6 +20,7 @@ the first four layers, twice that in the next four, and so on; from the training
 
 import argparse
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ from harness.errors import UserError, run_script
 from harness.progress import progress
 from harness.run import Run
 from harness.stats import Score, bootstrap
-from harness.tables import Grid, Line, shown
+from harness.tables import Grid, Line, shown, signed
 
 DEPTHS = list(range(0, 101, 10))
 ARXIV = "arxiv_ppl"  # the benchmark's name in the reported figures
@@ -114,7 +115,10 @@ def scores(records: Sequence[Mapping[str, Any]], names: Sequence[str], lengths: 
 
 
 def card(lines: Sequence[Line], names: Mapping[str, str], lengths: Sequence[int]) -> Grid:
-    """The layout of the cards: a row a configuration, a column a length; below each the reported row and verdicts."""
+    """The layout of the cards: a row a configuration, a column a length; below each the reported row and verdicts.
+
+    Differences are in the figure's own unit.
+    """
     by_name = {line.name: line for line in lines}
     rows: list[list[str]] = []
     for name, label in names.items():
@@ -124,7 +128,11 @@ def card(lines: Sequence[Line], names: Mapping[str, str], lengths: Sequence[int]
             version = f" ({figures[0].version})" if figures[0].version else ""
             told = [f"{line.reported.value:.{line.reported.decimals}f}" if line.reported else "" for line in row]
             rows.append([f"  reported{version}", *told])
-            rows.append(["  verdict", *(line.verdict or "" for line in row)])
+            differences = ["" if line.verdict is None else signed(line.verdict.difference) for line in row]
+            smallest = [line.verdict and line.verdict.smallest_difference for line in row]
+            rows.append(["  difference", *differences])
+            rows.append(["  smallest difference", *("" if width is None else shown(width) for width in smallest)])
+            rows.append(["  verdict", *(line.word for line in row)])
     counts = [max(line.score.n for line in lines if line.name.endswith(f"/seq_{length}")) for length in lengths]
     if len(set(counts)) > 1:
         rows.append(["documents", *map(str, counts)])
@@ -135,14 +143,19 @@ def draw(lines: Sequence[Line], names: Mapping[str, str], run: Run, mark: int | 
     """plot.png and plot.svg: perplexity against length, a line a configuration, reported figures as hollow markers."""
     series: dict[str, dict[int, float]] = {label: {} for label in names.values()}
     reported: dict[str, dict[int, float]] = {}
+    words: dict[str, Counter[str]] = {}
     for line in lines:
         name, _, length = line.name.rpartition("/seq_")
         if line.score.value is not None:
             series[names[name]][int(length)] = line.score.value
         if line.reported:
             reported.setdefault(names[name], {})[int(length)] = line.reported.value
+            words.setdefault(names[name], Counter())[line.word] += 1
     title = f"Perplexity against length - {run.model}"
-    plots.lines(run.folder / "plot", series, title, "length in tokens", "perplexity", reported, mark)
+    told = {
+        label: "reported: " + ", ".join(f"{n} {word}" for word, n in found.items()) for label, found in words.items()
+    }
+    plots.lines(run.folder / "plot", series, title, "length in tokens", "perplexity", reported, mark, told)
 
 
 def flags() -> argparse.ArgumentParser:
@@ -247,6 +260,7 @@ def main() -> int:
 
     least = lengths[0] if args.ragged else lengths[-1]
     chosen = choose_documents(run.checkpoint, run.data_path, least, args.limit, args.sample, args.seed)
+    run.departures += [flag for flag, given in (("--window-attn", args.window_attn), ("--stride", stride)) if given]
     args.window_attn = None  # the engine loads the checkpoint as it is; each request carries its switches
     run.start(
         items_of(chosen.long_enough, ways, lengths, config, stride),
@@ -262,7 +276,10 @@ def main() -> int:
     def table(lines: Sequence[Line]) -> Grid:
         draw(lines, names, run, trained)
         if any(line.reported for line in lines) and not run.demo:
-            notes.append("the documents behind the reported figures are not published: other texts, other figures")
+            notes.append(
+                "the documents behind the reported figures are not published: other texts, other figures, "
+                "so never `reproduced`"
+            )
         return card(lines, names, lengths)
 
     extra = {"documents": {"read": [document.name for document in chosen.drawn], "too_short": chosen.short}}

@@ -38,6 +38,7 @@ from harness.stats import Score, bootstrap
 
 HUB = Hub("THUDM/LongBench", "data.zip")
 OFFICIAL_N = 26
+LONGBENCH_N = 200  # which of the two sets the reported figure is of was not published
 MAX_SEQ_LEN = 8192
 NEW_TOKENS = 512
 FRAME = 32  # tokens of the chat turn around the prompt
@@ -156,6 +157,8 @@ def main() -> int:
         raise UserError(f"--max-seq-len {args.max_seq_len} leaves no room beside {NEW_TOKENS} new tokens")
 
     rows, cut = read_test(run.data_path), 0
+    if len(rows) == LONGBENCH_N and not run.own_samples:
+        run.official_n = LONGBENCH_N
     texts = [row["context"] for row in rows]
     if run.checkpoint is not None:
         from qwen_model.loading import load_tokenizer

@@ -22,11 +22,12 @@ from harness.cli import parser
 from harness.data import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl, read_text
 from harness.errors import UserError, run_script
 from harness.run import Run
-from harness.stats import Interval, Score
+from harness.stats import Interval, Score, bootstrap
 
 PAIRS = {"en-zh": ("English", "Chinese"), "zh-en": ("Chinese", "English")}
 TOKENIZER = {"en-zh": "zh", "zh-en": "13a"}
-OFFICIAL_N = 2037 + 1875
+SEGMENTS = {"en-zh": 2037, "zh-en": 1875}
+OFFICIAL_N = sum(SEGMENTS.values())
 SHOTS = 5
 NOT_ON_HUB = Hub("", "")
 TEST_SET = "generaltest2022"
@@ -126,8 +127,19 @@ def _corpus_score(metric: Any, hypotheses: Any, references: Any, draws: int, nam
         found = metric.corpus_score(*given, n_bootstrap=draws or 1)
         interval = Interval(float(found._mean - found._ci), float(found._mean + found._ci)) if draws else None
     except TypeError:  # sacrebleu's bootstrap cannot average draws of which some are exactly 0
-        found, interval = metric.corpus_score(*given), None
+        found, interval = metric.corpus_score(*given), _own_bootstrap(metric, *given) if draws else None
     return Score(found.score, len(hypotheses), interval, metric=name), metric.get_signature().format()
+
+
+def _own_bootstrap(metric: Any, hypotheses: list[str], references: list[list[str]]) -> Interval:
+    """The interval of a corpus score of nearly 0; slow, so with fewer draws."""
+
+    def drawn(numbers: Sequence[int]) -> float:
+        return metric.corpus_score(
+            [hypotheses[i] for i in numbers], [[reference[i] for i in numbers] for reference in references]
+        ).score
+
+    return bootstrap(range(len(hypotheses)), drawn, draws=100)
 
 
 def main() -> int:
@@ -153,13 +165,17 @@ def main() -> int:
         said = translation(reply, run.chat)
         run.save(item, response=reply, prediction=said, gold=item.gold, correct=said == item.gold)
 
+    if args.shots_file:
+        run.departures.append("--shots-file")
     scores: dict[str, Score] = {}
     notes: list[str] = []
     for pair in dict.fromkeys(item.subject for item in run.items):
         records = [record for record in run.records if record["subject"] == pair]
         hypotheses, first = [r["prediction"] for r in records], [r["gold"] for r in records]
         score, signature = bleu(pair, hypotheses, [first], DRAWS)
-        scores[f"bleu_{pair}"] = score._replace(benchmark=f"wmt22_{pair.replace('-', '_')}")
+        whole = sum(item.subject == pair for item in items) if run.own_samples else SEGMENTS[pair]
+        benchmark = f"wmt22_{pair.replace('-', '_')}"
+        scores[f"bleu_{pair}"] = score._replace(benchmark=benchmark, as_reported=len(records) == whole)
         notes.append(f"{pair} BLEU|{signature}")
         score, signature = chrf(hypotheses, [first], DRAWS)
         scores[f"chrf_{pair}"] = score

@@ -104,6 +104,7 @@ def parser(
         allow_abbrev=False,
     )
     add = flags.add_argument
+    flags.set_defaults(protocol_max_seq_len=max_seq_len)
     add("-c", "--checkpoint-path", metavar="CHECKPOINT", help="hub id, folder, `demo` or `demo-chat`")
     add("-d", "--eval-data-path", "--eval_data_path", metavar="DATA", help="official folder or archive, or a hub id")
     if shots is not None:
@@ -147,6 +148,12 @@ def parser(
     add("--overwrite", action="store_true", help="drop what the output folder has and run everything again")
     add("--rescore", type=Path, metavar="FILE", help="score the replies of this JSONL file, no model")
     add("--baseline", type=Path, metavar="DIR", help="paired comparison with the run in this output folder")
+    add(
+        "--band",
+        type=fraction,
+        metavar="X",
+        help="`reproduced` within X points of the reported figure (default: 1, or 2 items)",
+    )
     add("--reported-as", metavar="NAME", help="the model of the cards to compare with, such as Qwen-7B or Qwen-7B@v1.0")
     add("--debug", action="store_true", help="show tracebacks, and three prompts as they go in")
     return flags

@@ -27,11 +27,12 @@ def lines(
     y_label: str,
     beside: Mapping[str, Mapping[int, float]] | None = None,
     mark: int | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> None:
     """Writes `stem`.png and `stem`.svg: one line a series (name -> x -> y > 0), both axes logarithmic.
 
-    beside: figures of others, of the same names, as hollow markers without a line. mark: a value of x to point out,
-    the training length.
+    beside: figures of others, of the same names, as hollow markers without a line; told: what the legend says of them.
+    mark: a value of x to point out, the training length.
     """
     figure, axes = _figure(7.2, 4.4)
     ticks = sorted({x for values in series.values() for x in values})
@@ -49,9 +50,10 @@ def lines(
             label=name,
         )
         reported = {x: y for x, y in (beside or {}).get(name, {}).items() if x in ticks}
+        label = f"{name}, {(told or {}).get(name, 'reported')}" if reported else "_"
         axes.plot(
             list(reported), list(reported.values()), color=colour, marker=marker, linestyle="", markersize=12,
-            markerfacecolor="none", markeredgewidth=1.4, label=f"{name}, reported" if reported else "_",
+            markerfacecolor="none", markeredgewidth=1.4, label=label,
         )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")

@@ -21,6 +21,7 @@ class Reported(NamedTuple):
     decimals: int  # how precisely it was printed
     source: str
     version: str
+    any_shots: bool = False  # how many examples it was measured with is not said
 
 
 class ModelName(NamedTuple):
@@ -106,7 +107,8 @@ def find(
         return None
     row = max(fitting, key=lambda row: (row["version"], not row["variant"]))
     text = row["value"]
-    return Reported(float(text), len(text.partition(".")[2]) or 1, row["source"], row["version"])
+    decimals = len(text.partition(".")[2]) or 1
+    return Reported(float(text), decimals, row["source"], row["version"], "shots" in open_fields)
 
 
 def version_of(model: str, checkpoint: Path | None) -> str:

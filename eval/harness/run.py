@@ -10,25 +10,25 @@ return run.report(scores, tables, notes)   table.md, table.csv, results.json; th
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import manifest, tables
+from . import manifest
 from .baseline import Baseline
 from .data import Item, items_sha256, subset
 from .decoding import resolve as resolve_decoding
 from .errors import UserError
 from .journal import Journal
-from .missing import Missing, endpoint_notes
+from .missing import Missing
 from .progress import progress
-from .reported import find
+from .protocol import departures
+from .reporting import Reporting
 from .rescore import keep_generated
-from .stats import Score
-from .target import DEMO, Target
+from .target import DEMO
 
 
-class Run(Target):
+class Run(Reporting):
     """The state of one run. Public attributes: those of Target, `items` (less those without a reply, which are in
     `missing`), `records` (one per item)."""
 
@@ -45,13 +45,15 @@ class Run(Target):
         self.encoded: dict[tuple[str, int], Any] = {}  # each item's prompt as it went to the engine
         self.was_cut: set[tuple[str, int]] = set()  # items whose prompt was longer than --max-seq-len
         self.missing = Missing(self.endpoint or self.model)
+        self.departures: list[str] = []  # scripts add the flags of their own
+        self.shots_given = False
         self.started = time.time()
 
     def shots(self, base: int, chat: int) -> int:
         """Examples in the prompt: `-k`, else the protocol's number for this kind of model."""
-        if self.args.num_fewshot is not None:
-            return self.args.num_fewshot
-        return chat if self.chat else base
+        usual, given = chat if self.chat else base, self.args.num_fewshot
+        self.shots_given = given not in (None, usual)
+        return usual if given is None else given
 
     @property
     def data_path(self) -> str | None:
@@ -90,6 +92,7 @@ class Run(Target):
                 **self.decoding._asdict(),
                 "seed": self.args.seed if self.decoding.temperature else None,
             }
+        self.departures += departures(self, decoding)
         identity = self.identity(self.settings)
         suffix = "-rescored" if self.replies else ""
         self.folder = self.args.output_dir or Path("results") / self.model / f"{self.output_name}{suffix}"
@@ -222,111 +225,3 @@ class Run(Target):
         if dropped:  # tables of the dropped run would stand beside the new one's samples
             for name in ("results.json", "table.md", "table.csv", "grid.csv", "plot.png", "plot.svg"):
                 (self.folder / name).unlink(missing_ok=True)
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """The finished lines in the order of the items."""
-        return [self.journal.records[item.key] for item in self.items]
-
-    def list_disagreements(self, ids: Sequence[str]) -> str:
-        """Write the items on which two readings differ to disagreements.txt; returns the note that says so."""
-        tables.write_atomically(self.folder / "disagreements.txt", "".join(f"{name}\n" for name in ids))
-        return f"protocol and robust reading differ on {len(ids)} items (disagreements.txt)"
-
-    # -- the end -------------------------------------------------------------------------------------------------------
-
-    def reported(self, score: Score, shots: int | None, split: str = "") -> Any:
-        if not score.compared:
-            return None
-        name, path = self.reported_in()
-        key = self._key(score, shots, split)
-        return find(name, key["benchmark"], key["metric"], shots, key["split"], path, score.setting)
-
-    def _key(self, score: Score, shots: int | None, split: str) -> dict[str, Any]:
-        """The columns of reported_numbers.csv that a score's figure is looked up by."""
-        return {
-            "benchmark": score.benchmark or self.benchmark,
-            "split": split if score.split is None else score.split,
-            "shots": shots,
-            "metric": score.metric,
-            "variant": score.setting,
-        }
-
-    def report(
-        self,
-        scores: Mapping[str, Score],
-        breakdowns: Mapping[str, Mapping[str, Score]] | None = None,
-        notes: Sequence[str] = (),
-        shots: int | None = None,
-        split: str = "",
-        extra: Mapping[str, Any] | None = None,
-        grid: Callable[[Sequence[tables.Line]], tables.Grid] | None = None,
-    ) -> int:
-        """Print and write the tables; returns the exit status (1: significantly worse than `--baseline`).
-
-        scores: name -> Score, the headline first; breakdowns: title -> name -> Score, without reported figures.
-        grid: makes of the scores, laid beside their reported figures, a table that stands above all others (grid.csv).
-        """
-        lines = [
-            tables.line(name, score, self.reported(score, shots, split), self.subset) for name, score in scores.items()
-        ]
-        parts: list[tables.Table | tables.Grid] = [grid(lines)] if grid else []
-        parts.append(tables.Table("each figure" if grid else "", lines))
-        for title, part in (breakdowns or {}).items():
-            if not part:
-                continue
-            parts.append(tables.Table(title, [tables.line(name, score) for name, score in part.items()]))
-        notes = [*self._notes(lines), *notes]
-        status, comparison = 0, None
-        if self.baseline:
-            status, note, comparison = self.baseline.compare(self.records)
-            notes.append(note)
-        kind = ("chat" if self.chat else "base") + ("" if shots is None else f", {shots}-shot")
-        title = f"{self.benchmark} - {self.model} ({kind})"
-        results = {
-            "benchmark": self.benchmark,
-            "model": self.model,
-            "scores": {
-                row.name: {
-                    **tables.score_json(row),
-                    **({"row": self._key(row.score, shots, split)} if row.score.compared else {}),
-                }
-                for row in lines
-            },
-            **({"baseline": comparison} if comparison else {}),
-            **(extra or {}),
-            **({"requests": self.requests, "missing": self.missing.as_json()} if self.requests else {}),
-            "notes": notes,
-            # torch knows the hardware by now
-            "manifest": {
-                **self.manifest,
-                **manifest.environment(),
-                "seconds": round(time.time() - self.started, 1),
-                "finished": manifest.now(),
-            },
-        }
-        tables.write_atomically(self.folder / "table.md", tables.markdown(title, parts, notes))
-        tables.write_atomically(self.folder / "table.csv", tables.as_csv(parts))
-        if isinstance(parts[0], tables.Grid):
-            tables.write_atomically(self.folder / "grid.csv", tables.grid_csv(parts[0]))
-        tables.write_results(self.folder, results)
-        self.journal.close()
-        tables.show(title, parts, [*notes, f"written to {self.folder}"])
-        if self.missing:
-            print(f"error: {self.missing.notes(len(self.items))[0]}", file=sys.stderr)
-            return 2
-        return status
-
-    def _notes(self, lines: Sequence[tables.Line]) -> list[str]:
-        notes = self.missing.notes(len(self.items)) + endpoint_notes(self.requests, self.records)
-        if self.subset:
-            notes.append(f"subset: {len(self.items)} of {self.whole} items; the verdict is about these only")
-        if cut := sum(bool(record.get("cut")) for record in self.records):
-            notes.append(f"prompts longer than --max-seq-len, which lost their beginning as published: {cut}")
-        if long := sum(record.get("finish") == "length" for record in self.records):
-            notes.append(f"replies that reached {self.decoding.max_new_tokens} new tokens without a stop: {long}")
-        if not any(row.reported for row in lines):
-            notes.append(
-                f"no reported figure for {self.model!r} in this setting (--reported-as names a model of the cards)"
-            )
-        return notes

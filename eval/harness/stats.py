@@ -1,9 +1,4 @@
-"""Intervals, paired comparison and the verdict beside a reported figure.
-
-The verdict rule (documented for users in EVALUATION.md): a figure is `reproduced` when its 95 % interval holds the
-reported value, taking the reported value as the range that rounds to it (58.2 stands for 58.15 to 58.25); otherwise
-it is `higher` or `lower`. A run on fewer items than the benchmark has says `(subset)` behind the verdict.
-"""
+"""Scores with their 95 % intervals, and the paired comparison of two runs."""
 
 import math
 import random
@@ -30,6 +25,10 @@ class Score(NamedTuple):
     split: str | None = None  # where one run has figures of several
     setting: str | None = None  # how the checkpoint was run, where the reported figures have a row for each way
     digits: int = 1  # decimals of the interval as shown
+    effective: float | None = None  # of a share: items of a simple sample with its variance; n for a plain share
+    as_reported: bool | None = (
+        None  # whole official set, reported protocol; None: as the run is (Reporting.as_reported)
+    )
 
 
 def wilson(successes: float, n: float) -> Interval | None:
@@ -66,7 +65,8 @@ def _proportion(successes: float, effective: float, n: int, **where) -> Score:
     interval = wilson(successes, effective)
     if interval is None:
         return Score(None, 0, None, **where)
-    return Score(100 * successes / effective, n, Interval(100 * interval.low, 100 * interval.high), **where)
+    ci95 = Interval(100 * interval.low, 100 * interval.high)
+    return Score(100 * successes / effective, n, ci95, effective=effective, **where)
 
 
 def mean_mark(marks: Iterable[float], **where) -> Score:
@@ -90,18 +90,6 @@ def bootstrap(values: Sequence, statistic: Callable[[Sequence], float], draws: i
     rng = random.Random(seed)
     found = sorted(statistic(rng.choices(values, k=len(values))) for _ in range(draws))
     return Interval(found[int(0.025 * draws)], found[min(draws - 1, int(0.975 * draws))])
-
-
-def verdict(score: Score, reported: float | None, decimals: int = 1, subset: bool = False) -> str | None:
-    """`reproduced`, `higher` or `lower` (with `(subset)` where it applies); None without a reported figure."""
-    if reported is None or score.value is None:
-        return None
-    slack = 0.5 * 10**-decimals + 1e-9  # the limits of the range are in it, whatever binary makes of them
-    low, high = score.ci95 or Interval(score.value, score.value)
-    word = "reproduced" if low <= reported + slack and high >= reported - slack else None
-    if word is None:
-        word = "higher" if score.value > reported else "lower"
-    return f"{word} (subset)" if subset else word
 
 
 class Comparison(NamedTuple):

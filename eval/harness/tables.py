@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from .errors import disk_error
 from .reported import Reported
-from .stats import Score, verdict
+from .stats import Score
+from .verdict import Verdict
 
 
 class Line(NamedTuple):
@@ -18,8 +19,13 @@ class Line(NamedTuple):
 
     name: str
     score: Score
-    reported: Reported | None
-    verdict: str | None
+    reported: Reported | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word; "" without one."""
+        return self.verdict.word if self.verdict else ""
 
 
 class Table(NamedTuple):
@@ -35,27 +41,28 @@ class Grid(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-HEAD = ("", "value", "95 % interval", "n", "reported", "difference", "verdict")
-
-
-def line(name: str, score: Score, reported: Reported | None = None, subset: bool = False) -> Line:
-    told = verdict(score, reported.value, reported.decimals, subset) if reported else None
-    return Line(name, score, reported, told)
+HEAD = ("", "value", "95 % interval", "n", "reported", "difference", "in items", "smallest difference", "verdict")
 
 
 def _cells(row: Line) -> tuple[str, ...]:
     score, reported = row.score, row.reported
     if score.value is None:
-        return (row.name, "-", "", str(score.n), "", "", "")
+        return (row.name, "-", "", str(score.n), *[""] * 5)
     low, high = (shown(end, score.digits) for end in score.ci95) if score.ci95 else ("", "")
     interval = f"{low} to {high}" if score.ci95 else ""
-    if reported is None:
-        beside: tuple[str, ...] = ("", "", "")
-    else:
+    beside = [""] * 5
+    if reported is not None and (told := row.verdict):
         version = f" ({reported.version})" if reported.version else ""
+        items = "" if told.difference_items is None else signed(told.difference_items, 1)
+        smallest = "" if told.smallest_difference is None else shown(told.smallest_difference, max(1, score.digits))
         figure = f"{reported.value:.{reported.decimals}f}{version}"
-        beside = (figure, f"{score.value - reported.value:+.2f}", row.verdict or "")
+        beside = [figure, signed(told.difference), items, smallest, told.word]
     return (row.name, shown(score.value), interval, str(score.n), *beside)
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """A difference with its sign; what rounds to nothing is +0.00, never -0.00."""
+    return f"{round(value, decimals) + 0.0:+.{decimals}f}" if abs(value) < 1e6 else f"{value:+.2e}"
 
 
 def shown(value: float, decimals: int = 2) -> str:
@@ -87,13 +94,14 @@ def markdown(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -
 def as_csv(tables: Sequence[Table | Grid]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("table", "name", "value", "ci95_low", "ci95_high", "n", "reported", "reported_source", "verdict"))
+    figure = ("value", "ci95_low", "ci95_high", "n", "reported", "reported_source")
+    writer.writerow(("table", "name", *figure, *Verdict._fields[1:], "verdict"))
     for table in tables:
         for row in () if isinstance(table, Grid) else table.lines:
-            low, high = row.score.ci95 or ("", "")
-            source = (row.reported.value, row.reported.source) if row.reported else ("", "")
-            value = "" if row.score.value is None else row.score.value
-            writer.writerow((table.title, row.name, value, low, high, row.score.n, *source, row.verdict or ""))
+            told = row.verdict or Verdict("", *[None] * 4)  # type: ignore[arg-type]
+            source = (row.reported.value, row.reported.source) if row.reported else (None, None)
+            cells = (row.score.value, *(row.score.ci95 or (None, None)), row.score.n, *source, *told[1:], told.word)
+            writer.writerow((table.title, row.name, *("" if cell is None else cell for cell in cells)))
     return stream.getvalue()
 
 
@@ -111,7 +119,8 @@ def score_json(row: Line) -> dict[str, Any]:
         "n": score.n,
         "ci95": list(score.ci95) if score.ci95 else None,
         "reported": reported.value if reported else None,
-        "verdict": row.verdict,
+        "verdict": row.word or None,
+        **({name: value for name, value in row.verdict._asdict().items() if name != "word"} if row.verdict else {}),
         **({"reported_source": reported.source, "reported_version": reported.version} if reported else {}),
     }
 

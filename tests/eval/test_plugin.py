@@ -120,9 +120,10 @@ def test_figures_stand_beside_the_card(script, demo_checkpoint, data, replies, t
     scores = results(tmp_path / "out")["scores"]
     assert [(score["reported"], score["verdict"]) for score in scores.values()][:3] == [
         (98.0, "lower"),
-        (0.91, "reproduced"),
-        (7.3, "reproduced"),
+        (0.91, "too few items"),
+        (7.3, "too few items"),
     ]
+    assert any("never `reproduced`" in note for note in results(tmp_path / "out")["notes"])
     assert all(score["reported"] is None for name, score in scores.items() if name.endswith("_robust"))
 
 

@@ -80,18 +80,20 @@ def test_the_contract_of_the_output_folder(script, flags, tmp_path: Path) -> Non
     assert [row["name"] for row in table if row["table"] == "by group"] == ["other"]
 
 
-def test_the_reported_figure_stands_beside_with_a_verdict_and_a_subset_says_so(script, flags, tmp_path: Path) -> None:
+def test_the_reported_figure_stands_beside_with_a_verdict_and_a_note_says_of_how_many_items(
+    script, flags, tmp_path: Path
+) -> None:
     ended = script("mmlu", *flags[:-2], "-o", tmp_path, "--limit", 1, "--reported-as", "Qwen-7B")
     assert ended.status == 0
     score = results(tmp_path)["scores"]["acc"]
     # Trained at 2,048 tokens, as v1.0 was: its figure is not v1.1's 58.2.
     assert (score["reported"], score["reported_version"]) == (56.7, "v1.0")
-    assert score["verdict"].endswith("(subset)")
+    assert score["verdict"] == "too few items"
     assert results(tmp_path)["model"] == "tiny-qwen", "a figure is filed under the checkpoint's own name"
     table = (tmp_path / "table.md").read_text()
     assert "56.7 (v1.0)" in table
     assert "* subset: 2 of 14042 items" in table
-    assert "(subset)" in ended.out
+    assert "too few items" in ended.out
 
 
 def test_a_folder_with_the_name_of_a_model_is_that_model(
@@ -359,7 +361,7 @@ def test_replies_to_some_items_are_a_subset(script, tmp_path: Path) -> None:
     assert script("mmlu", *flags, "--reported-as", "Qwen-7B").status == 0
     score = results(tmp_path / "out")["scores"]["acc"]
     assert (score["n"], score["reported"]) == (2, 58.2)
-    assert score["verdict"].endswith("(subset)")
+    assert score["verdict"] == "too few items"
     assert [row["id"] for row in samples(tmp_path / "out")] == ["nutrition/1", "nutrition/3"]
 
 

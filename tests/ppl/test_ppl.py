@@ -166,10 +166,10 @@ def test_each_configuration_stands_beside_its_own_reported_figure(script, texts,
     scores = results(tmp_path / "out")["scores"]
     for name in NAMES:
         score = scores[f"{name}/seq_1024"]
-        assert (score["reported"], score["reported_version"], score["verdict"]) == (4.23, "v1.0", "higher")
+        assert (score["reported"], score["reported_version"], score["verdict"]) == (4.23, "v1.0", "too few items")
         assert scores[f"{name}/seq_64"]["reported"] is None
     page = (tmp_path / "out" / "table.md").read_text()
-    assert "|   reported (v1.0) |  | 4.23 |" in page and "|   verdict |  | higher |" in page
+    assert "|   reported (v1.0) |  | 4.23 |" in page and "|   verdict |  | too few items |" in page
     assert "are not published" in page
 
 
