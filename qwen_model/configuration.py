@@ -7,6 +7,7 @@ Qwen-1.8B/7B/14B/72B and the Qwen technical report (arXiv 2309.16609, sections 2
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +35,31 @@ _POSITIVE_INTEGERS = (
 )
 
 
+_BOOLEANS = (
+    "use_dynamic_ntk",
+    "use_logn_attn",
+    "no_bias",
+    "tie_word_embeddings",
+    "use_cache",
+    "softmax_in_fp32",
+    "scale_attn_weights",
+    "bf16",
+    "fp16",
+    "fp32",
+    "use_cache_quantization",
+    "use_cache_kernel",
+)
+_DTYPE_FLAGS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_NUMBERS = {  # name -> the bounds that it lies between
+    "layer_norm_epsilon": (0.0, 1.0),
+    "initializer_range": (0.0, math.inf),
+    "rotary_emb_base": (1.0, math.inf),
+    "rotary_pct": (0.0, 1.0),
+    "emb_dropout_prob": (0.0, 1.0),
+    "attn_dropout_prob": (0.0, 1.0),
+}
+
+
 class QWenConfig(PreTrainedConfig):
     """Shape and long-context switches of a Qwen checkpoint.
 
@@ -44,7 +70,8 @@ class QWenConfig(PreTrainedConfig):
     as in the published code.
 
     Raises:
-        ValueError: a size is not a positive integer, the sizes contradict each other, or several dtypes are asked for.
+        ValueError: a value of another type than its field's, a size that is not positive, sizes that contradict each
+            other, or several dtypes asked for.
     """
 
     model_type = "qwen"
@@ -85,6 +112,8 @@ class QWenConfig(PreTrainedConfig):
         for old, new in V1_0_NAMES.items():
             if old in kwargs:
                 setattr(self, new, kwargs.pop(old))
+        stored = kwargs.pop("torch_dtype", None) if self.dtype is None else self.dtype
+        self.dtype = stored.removeprefix("torch.") if isinstance(stored, str) else stored  # str(torch.bfloat16) has it
         super().__post_init__(**kwargs)
         self._validate()
 
@@ -93,6 +122,13 @@ class QWenConfig(PreTrainedConfig):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
                 raise ValueError(f"config.json: {name} must be a positive integer, not {value!r}")
+        for name in _BOOLEANS:
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"config.json: {name} must be true or false, not {value!r}")
+        for name, (low, high) in _NUMBERS.items():
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not (low <= value <= high and math.isfinite(value)):
+                raise ValueError(f"config.json: {name} must be a number from {low:g} to {high:g}, not {value!r}")
         if self.kv_channels * self.num_attention_heads != self.hidden_size:
             raise ValueError(
                 f"config.json: kv_channels x num_attention_heads = {self.kv_channels} x {self.num_attention_heads} "
@@ -100,7 +136,7 @@ class QWenConfig(PreTrainedConfig):
             )
         if self.intermediate_size % 2:
             raise ValueError(f"config.json: intermediate_size must be even, not {self.intermediate_size}")
-        if self.seq_length is not None and (not isinstance(self.seq_length, int) or self.seq_length < 2):
+        if self.seq_length is not None and (type(self.seq_length) is not int or self.seq_length < 2):
             raise ValueError(f"config.json: seq_length must be an integer above 1, not {self.seq_length!r}")
         if not 0 < self.rotary_pct <= 1 or self.rotary_dim < 2 or self.rotary_dim % 2:
             raise ValueError(
@@ -110,8 +146,7 @@ class QWenConfig(PreTrainedConfig):
         # alpha^(d / (d - 2)) has no value there.
         if self.use_dynamic_ntk and self.rotary_dim == 2:
             raise ValueError("config.json: use_dynamic_ntk needs more than 2 rotary dimensions")
-        asked = [name for name in ("bf16", "fp16", "fp32") if getattr(self, name)]
-        if len(asked) > 1:
+        if len(asked := self._asked_dtypes()) > 1:
             raise ValueError(f"config.json: only one of bf16, fp16 and fp32 may be true, not {' and '.join(asked)}")
         try:
             resolve(self, use_dynamic_ntk=False, use_logn_attn=False)
@@ -121,6 +156,21 @@ class QWenConfig(PreTrainedConfig):
             raise ValueError(f"config.json: pos_emb must be 'rotary', not {self.pos_emb!r}")
         if getattr(self, "apply_residual_connection_post_layernorm", False):
             raise ValueError("config.json: apply_residual_connection_post_layernorm must be false")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As the base class. A file that asks for several dtypes at once is read (some published ones do): only who
+        runs in the dtype that it asks for is refused, by `select_dtype`."""
+        asked = [name for name in _DTYPE_FLAGS if config_dict.get(name) is True]
+        if len(asked) < 2:
+            return super().from_dict(config_dict, **kwargs)
+        made: Any = super().from_dict({**config_dict, **dict.fromkeys(asked, False)}, **kwargs)
+        for name in asked:
+            setattr(made[0] if isinstance(made, tuple) else made, name, True)
+        return made
+
+    def _asked_dtypes(self) -> list[str]:
+        return [name for name in _DTYPE_FLAGS if getattr(self, name)]
 
     @property
     def rotary_dim(self) -> int:
@@ -147,10 +197,15 @@ class QWenConfig(PreTrainedConfig):
 
         An explicit bf16, fp16 or fp32 wins. With none (every published float checkpoint): bfloat16 where CUDA supports
         it, else float16 from compute capability 7, else float32 - so float32 on a CPU, whatever `torch_dtype` says.
+
+        Raises:
+            ValueError: config.json asks for several dtypes at once.
         """
-        for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)):
-            if getattr(self, name):
-                return dtype
+        asked = self._asked_dtypes()
+        if len(asked) > 1:
+            raise ValueError(f"config.json: {' and '.join(asked)} are both true; give a dtype, or let one be true")
+        if asked:
+            return _DTYPE_FLAGS[asked[0]]
         on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
         if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16

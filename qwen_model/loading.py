@@ -7,24 +7,32 @@ transformers 5 only warns of missing weights, and a truncated shard gives no fil
 from __future__ import annotations
 
 import contextlib
-import json
-import re
-import struct
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import is_accelerate_available
 from transformers.utils import logging as transformers_logging
 
+from . import fit
+from .checkpoint import CheckpointError, checkpoint_folder, read_json, refuse_pointer, without_marks
 from .configuration import QWenConfig
 from .long_context import given_switches
 from .modeling import QWenLMHeadModel
 from .tokenization import VOCAB_FILES, QWenTokenizer
+
+__all__ = [
+    "CheckpointError",
+    "check_checkpoint",
+    "checkpoint_folder",
+    "is_chat",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+]
 
 DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -35,17 +43,6 @@ DTYPES = {
     "fp32": torch.float32,
 }
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-# Never fetched from the hub: code, and weights of other frameworks.
-NOT_FETCHED = ["*.py", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.pth", "original/*"]
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message is one line that says what is wrong and where."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
 
 
 @contextlib.contextmanager
@@ -62,42 +59,8 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def checkpoint_folder(path: str | Path) -> Path:
-    """The folder of a checkpoint: `path` itself, or the local copy of a hub id (`owner/name`), fetched if need be.
-
-    Raises:
-        CheckpointError: neither a folder nor a model on the hub.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{path}: a file, not the folder of a checkpoint")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path)):
-        raise CheckpointError(f"{path}: no such folder")
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(str(path), ignore_patterns=NOT_FETCHED))
-    except Exception as error:  # the hub's client raises whatever its HTTP layer does
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: no such folder, and not to be had from the hub: {reason}") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent}: no {path.name} in it") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return content
-
-
 def _model_type(folder: Path) -> str:
-    model_type = _read_json(folder / "config.json").get("model_type")
+    model_type = read_json(folder / "config.json").get("model_type")
     if not model_type:
         raise CheckpointError(f"{folder / 'config.json'}: no model_type in it")
     return str(model_type)
@@ -110,21 +73,28 @@ def load_tokenizer(path: str | Path) -> Any:
         CheckpointError: no such folder, or no usable tokenizer in it.
     """
     folder = checkpoint_folder(path)
+    cls = _tokenizer_class(folder)
+    try:
+        with _quiet(), without_marks(folder) as readable:
+            return cls.from_pretrained(readable, **({} if cls is QWenTokenizer else {"trust_remote_code": False}))
+    except Exception as error:
+        raise CheckpointError(f"{folder}: the tokenizer does not load: {error}") from error
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """The class that loads the folder's tokenizer, once its files are there."""
     vocab = folder / VOCAB_FILES["vocab_file"]
     # The tokenizer's file alone is enough; a config.json is asked for only to tell another family.
     is_qwen = vocab.is_file() and not (folder / "config.json").is_file()
     is_qwen = is_qwen or _model_type(folder) == QWenConfig.model_type
-    if is_qwen and not vocab.is_file():
-        raise CheckpointError(f"{folder}: no tokenizer in it ({vocab.name} is missing)")
-    if not is_qwen and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise CheckpointError(f"{folder}: no tokenizer in it (none of {', '.join(TOKENIZER_FILES)})")
-    try:
-        with _quiet():
-            if is_qwen:
-                return QWenTokenizer.from_pretrained(folder)
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
-        raise CheckpointError(f"{folder}: the tokenizer does not load: {error}") from error
+    files = [vocab] if is_qwen else [folder / name for name in TOKENIZER_FILES]
+    there = [file for file in files if file.is_file()]
+    if not there:
+        said = f"{vocab.name} is missing" if is_qwen else f"none of {', '.join(TOKENIZER_FILES)}"
+        raise CheckpointError(f"{folder}: no tokenizer in it ({said})")
+    for file in there:
+        refuse_pointer(file)
+    return QWenTokenizer if is_qwen else AutoTokenizer
 
 
 def load_config(path: str | Path) -> Any:
@@ -135,71 +105,60 @@ def load_config(path: str | Path) -> Any:
     """
     folder = checkpoint_folder(path)
     model_type = _model_type(folder)
+    if model_type not in transformers.CONFIG_MAPPING:
+        raise CheckpointError(
+            f"{folder}: transformers {transformers.__version__} has no class for model_type {model_type!r}, "
+            "and code from a checkpoint is never run"
+        )
+    content = read_json(folder / "config.json")
+    for name in ("torch_dtype", "dtype"):
+        if isinstance(stored := content.get(name), str):
+            content[name] = _stored_dtype(stored, folder)
+    cls: Any = QWenConfig if model_type == QWenConfig.model_type else transformers.CONFIG_MAPPING[model_type]
     with _quiet():
         try:
-            if model_type == QWenConfig.model_type:
-                return QWenConfig.from_pretrained(folder)
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            config = cls.from_dict(content, name_or_path=str(folder))
         except Exception as error:
-            if model_type not in transformers.CONFIG_MAPPING:
-                raise CheckpointError(
-                    f"{folder}: transformers {transformers.__version__} has no class for model_type {model_type!r}, "
-                    "and code from a checkpoint is never run"
-                ) from None
             raise CheckpointError(f"{folder}: {error}") from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise CheckpointError(f"{folder}: model_type {model_type!r} is not a causal language model")
     return config
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, all of them present."""
-    for name in WEIGHT_INDEXES:
-        if (folder / name).is_file():
-            shards = sorted(set(_read_json(folder / name).get("weight_map", {}).values()))
-            missing = [shard for shard in shards if not (folder / shard).is_file()]
-            if missing or not shards:
-                raise CheckpointError(f"{folder}: missing shard {missing[0] if missing else f'(no weight in {name})'}")
-            return [folder / shard for shard in shards]
-        single = folder / WEIGHT_FILES[WEIGHT_INDEXES.index(name)]
-        if single.is_file():
-            return [single]
-    raise CheckpointError(f"{folder}: no weights in it (no {' or '.join((*WEIGHT_FILES, *WEIGHT_INDEXES))})")
+def _stored_dtype(text: str, folder: Path) -> torch.dtype:
+    """The dtype that config.json names: `bfloat16`, `torch.bfloat16` or `bf16`."""
+    name = text.removeprefix("torch.")
+    dtype = DTYPES.get(name, getattr(torch, name, None))
+    if not isinstance(dtype, torch.dtype):
+        raise CheckpointError(f"{folder / 'config.json'}: torch_dtype {text!r} is no dtype of torch")
+    return dtype
 
 
-def _check_weight_file(path: Path) -> None:
-    """Find a truncated or corrupt file by its header and length, without reading the weights."""
-    size = path.stat().st_size
-    if path.suffix != ".safetensors":
-        with open(path, "rb") as file:
-            # torch has written zip archives since 1.6; a zip's directory is at its end, so a cut shows.
-            if size == 0 or (file.read(2) == b"PK" and not zipfile.is_zipfile(path)):
-                raise CheckpointError(f"{path}: truncated or corrupt weights file")
-        return
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size - 8:
-                raise ValueError
-            header = json.loads(file.read(length))
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, struct.error, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{path}: truncated or corrupt safetensors file (its header is unreadable)") from None
-    if 8 + length + end != size:
+def check_checkpoint(path: str | Path) -> None:
+    """Examine a checkpoint by its configuration and its files' headers, in a moment and without its weights: what is
+    certain to fail is known before anything else is fetched or loaded.
+
+    Raises:
+        CheckpointError: anything wrong with it.
+    """
+    folder = checkpoint_folder(path)
+    config = load_config(folder)
+    with _quiet():
+        fit.examine(folder, config)
+    ids = load_tokenizer(folder).vocab_size
+    embedded = getattr(config.get_text_config(), "vocab_size", None)
+    if isinstance(embedded, int) and ids > embedded:
         raise CheckpointError(
-            f"{path}: truncated or corrupt safetensors file ({size:,} bytes, its header says {8 + length + end:,})"
+            f"{folder}: the tokenizer has {ids:,} ids, the model (vocab_size) {embedded:,}: they do not belong together"
         )
 
 
-def _check_loaded(folder: Path, info: dict[str, Any]) -> None:
+def _check_loaded(folder: Path, config: Any, info: dict[str, Any]) -> None:
     """Make what transformers only warns of an error."""
-    missing, mismatched = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
-    if mismatched:
-        shown = ", ".join(f"{name} {tuple(found)} instead of {tuple(want)}" for name, found, want in mismatched[:3])
-        raise CheckpointError(f"{folder}: {len(mismatched)} weights of a wrong shape: {shown}")
-    if missing:
-        more = ", ..." if len(missing) > 3 else ""
-        raise CheckpointError(f"{folder}: {len(missing)} weights missing: {', '.join(missing[:3])}{more}")
+    fit.refuse_misshaped(folder, sorted(info["mismatched_keys"]))
+    fit.refuse_missing(folder, info["missing_keys"])
+    wanted_layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    fit.refuse_unused(folder, info["unexpected_keys"], wanted_layers)
 
 
 def _dtype(dtype: str | torch.dtype, config: Any, device: torch.device | str | None) -> Any:
@@ -241,26 +200,27 @@ def load_model(
     folder = checkpoint_folder(path)
     config = load_config(folder)
     is_qwen = isinstance(config, QWenConfig)
-    if is_qwen and (getattr(config, "quantization_config", None) or (folder / "quantize_config.json").is_file()):
-        raise CheckpointError(f"{folder}: a quantised checkpoint; GPTQ is not supported yet")
     try:
         switches = given_switches(config, use_dynamic_ntk, use_logn_attn, window_attn)
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     if device_map is None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    torch_dtype = _dtype(dtype, config, device)
-    for file in _weight_files(folder):
-        _check_weight_file(file)
+    try:
+        torch_dtype = _dtype(dtype, config, device)
+    except ValueError as error:
+        raise (error if dtype != "auto" else CheckpointError(f"{folder}: {error}")) from None
+    with _quiet():
+        quantised = fit.examine(folder, config)
     options: dict[str, Any] = {"dtype": torch_dtype, "attn_implementation": attn_implementation}
     options["device_map"] = device_map
     if device_map is None and str(device) != "cpu" and is_accelerate_available():
         options["device_map"] = {"": device}  # straight to the device, without a copy in the host's memory
     cls: Any = QWenLMHeadModel if is_qwen else AutoModelForCausalLM
     try:
-        with _quiet():
+        with _quiet(), without_marks(folder) as readable:
             model, info = cls.from_pretrained(
-                folder,
+                readable,
                 config=config,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # collected, and refused below with their names
@@ -270,8 +230,10 @@ def load_model(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{folder}: the model does not load: {error}") from error
-    _check_loaded(folder, info)
+        how = f"a checkpoint quantised with {quantised}, and transformers" if quantised else "the model"
+        raise CheckpointError(f"{folder}: {how} does not load{' it here' if quantised else ''}: {error}") from error
+    _check_loaded(folder, config, info)
+    model.config._name_or_path = str(folder)
     if switches is not None:
         model.long_context = switches
     if device_map is None:
@@ -291,8 +253,8 @@ def is_chat(path_or_model: str | Path | PreTrainedModel) -> bool:
     folder = checkpoint_folder(path_or_model)
     if _model_type(folder) == QWenConfig.model_type:
         generation = folder / "generation_config.json"
-        return generation.is_file() and _read_json(generation).get("chat_format") == "chatml"
+        return generation.is_file() and read_json(generation).get("chat_format") == "chatml"
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
     tokenizer_config = folder / "tokenizer_config.json"
-    return tokenizer_config.is_file() and bool(_read_json(tokenizer_config).get("chat_template"))
+    return tokenizer_config.is_file() and bool(read_json(tokenizer_config).get("chat_template"))

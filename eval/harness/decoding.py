@@ -46,7 +46,7 @@ def resolve(checkpoint: Path | None, protocol: Mapping[str, Any], args: argparse
 def _stored(path: Path) -> dict[str, Any]:
     """What a checkpoint's generation_config.json says of the length and the penalty."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON; restore it from the published checkpoint") from error
     if not isinstance(stored, dict):

@@ -115,5 +115,5 @@ def version_of(model: str, checkpoint: Path | None) -> str:
     """Qwen-7B came twice under one name: v1.0 was trained at 2,048 tokens, v1.1 at 8,192. "" for all others."""
     if checkpoint is None or not model.startswith("Qwen-7B"):
         return ""
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8-sig"))
     return "v1.0" if config.get("seq_length") == 2048 or "n_embd" in config else ""
