@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import is_accelerate_available
 from transformers.utils import logging as transformers_logging
 
@@ -110,28 +110,33 @@ def load_config(path: str | Path) -> Any:
             f"{folder}: transformers {transformers.__version__} has no class for model_type {model_type!r}, "
             "and code from a checkpoint is never run"
         )
-    content = read_json(folder / "config.json")
-    for name in ("torch_dtype", "dtype"):
-        if isinstance(stored := content.get(name), str):
-            content[name] = _stored_dtype(stored, folder)
-    cls: Any = QWenConfig if model_type == QWenConfig.model_type else transformers.CONFIG_MAPPING[model_type]
-    with _quiet():
-        try:
-            config = cls.from_dict(content, name_or_path=str(folder))
-        except Exception as error:
-            raise CheckpointError(f"{folder}: {error}") from error
+    try:
+        with _quiet(), without_marks(folder) as readable:
+            config = _with_known_dtype(folder, model_type) or AutoConfig.from_pretrained(
+                readable, trust_remote_code=False
+            )
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    config._name_or_path = str(folder)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise CheckpointError(f"{folder}: model_type {model_type!r} is not a causal language model")
     return config
 
 
-def _stored_dtype(text: str, folder: Path) -> torch.dtype:
-    """The dtype that config.json names: `bfloat16`, `torch.bfloat16` or `bf16`."""
-    name = text.removeprefix("torch.")
-    dtype = DTYPES.get(name, getattr(torch, name, None))
-    if not isinstance(dtype, torch.dtype):
-        raise CheckpointError(f"{folder / 'config.json'}: torch_dtype {text!r} is no dtype of torch")
-    return dtype
+def _with_known_dtype(folder: Path, model_type: str) -> Any:
+    """The configuration of a file whose dtype transformers cannot read (`torch.bfloat16`, `bf16`); else None."""
+    content = read_json(folder / "config.json")
+    stored = {name: content[name] for name in ("torch_dtype", "dtype") if isinstance(content.get(name), str)}
+    plain = {name: text.removeprefix("torch.") for name, text in stored.items()}
+    known = {name: DTYPES.get(text) or getattr(torch, text, None) for name, text in plain.items()}
+    for name, dtype in known.items():
+        if not isinstance(dtype, torch.dtype):
+            raise CheckpointError(f"{folder / 'config.json'}: {name} {stored[name]!r} is no dtype of torch")
+    if all(hasattr(torch, text) for text in stored.values()):
+        return None
+    return transformers.CONFIG_MAPPING[model_type].from_dict({**content, **known})
 
 
 def check_checkpoint(path: str | Path) -> None:

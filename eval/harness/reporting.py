@@ -150,7 +150,8 @@ class Reporting(Target):
         return status
 
     def _notes(self, lines: Sequence[tables.Line]) -> list[str]:
-        notes = self.missing.notes(len(self.items)) + endpoint_notes(self.requests, self.records)
+        notes = [self.mode_note] if self.mode_note else []
+        notes += self.missing.notes(len(self.items)) + endpoint_notes(self.requests, self.records)
         notes += self._verdict_notes(lines)
         if cut := sum(bool(record.get("cut")) for record in self.records):
             notes.append(f"prompts longer than --max-seq-len, which lost their beginning as published: {cut}")

@@ -1,6 +1,8 @@
 """The model under examination: its checkpoint or endpoint, how it is asked, whose figures stand beside its own."""
 
 import argparse
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,13 @@ class Target:
         if self.replies is None and args.engine == "openai":
             self._check_endpoint()
         elif self.replies is None:
+            from qwen_model.loading import check_checkpoint
+
             from .engine.local import resolve_checkpoint, resolve_long_context
 
             self.checkpoint = resolve_checkpoint(args.checkpoint_path)
             self.long_context = resolve_long_context(self.checkpoint, **long_context_flags(args))
+            check_checkpoint(self.checkpoint)  # before data is fetched
         own = (
             ModelName(DEMO_MODELS[args.checkpoint_path])
             if self.demo
@@ -44,6 +49,9 @@ class Target:
         self.model = own.model + (f"-{own.variant}" if own.variant else "")
         self.name = parse_known_name(args.reported_as) if args.reported_as else own  # whose figures stand beside
         self.chat = self._is_chat(choice)
+        self.mode_note = self._mode_note()
+        if self.mode_note:
+            print(f"note: {self.mode_note}", file=sys.stderr)
 
     def _check_endpoint(self) -> None:
         """A served model is known by its name alone: no folder, no weights."""
@@ -71,6 +79,24 @@ class Target:
         if self.args.checkpoint_path:
             return any(word in self.model.lower() for word in ("chat", "instruct"))
         return choice and not self.replies.have_logits
+
+    def _mode_note(self) -> str:
+        """What a reader of the figures should know of a checkpoint that is asked against its kind; "" for none."""
+        if self.checkpoint is None:
+            return ""
+        from qwen_model.loading import is_chat
+
+        says_chat = is_chat(self.checkpoint)
+        if says_chat and not self.chat:
+            return f"{self.model} is a chat checkpoint and was asked as a base model (--base)"
+        if self.chat and not says_chat:
+            return f"{self.model} is a base checkpoint and was asked as a chat model (--chat)"
+        if not says_chat and re.search(r"chat|instruct", self.model, re.IGNORECASE):
+            return (
+                f"{self.model} is asked as a base model, though its name says chat: its files do not "
+                "(generation_config.json without chat_format, or no chat template); --chat asks it as one"
+            )
+        return ""
 
     def reported_in(self) -> tuple[ModelName, Path]:
         """Whose figures stand beside, with the version, and the file that has them."""

@@ -83,8 +83,10 @@ def resolve_dtype(checkpoint: Path, dtype: str, device: str | None) -> str:
     from qwen_model.loading import load_config
 
     config = load_config(checkpoint)
-    if getattr(config, "fp16", False):
-        return "float16"
+    if flags := [name for name in ("bf16", "fp16", "fp32") if getattr(config, name, False) is True]:
+        if len(flags) > 1:
+            raise UserError(f"{checkpoint / 'config.json'}: {' and '.join(flags)} are both true; give --dtype")
+        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[flags[0]]
     stored = str(getattr(config, "dtype", None) or "").removeprefix("torch.")
     if stored in ("float16", "bfloat16") and getattr(config, "model_type", "") != "qwen":
         return stored
