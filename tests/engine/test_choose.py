@@ -153,11 +153,11 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, fails) -> list[int]:
     tried: list[int] = []
     real = choose.hidden_states
 
-    def limited(model, traits, last, implementation, **inputs):
+    def limited(model, rules, last, implementation, **inputs):
         tried.append(inputs["input_ids"].numel())
         if fails(tried):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return real(model, traits, last, implementation, **inputs)
+        return real(model, rules, last, implementation, **inputs)
 
     monkeypatch.setattr(choose, "hidden_states", limited)
     return tried

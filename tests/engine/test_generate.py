@@ -300,7 +300,7 @@ class Memory:
 
         def limited(model: Any, implementation: str | None, **inputs: Any) -> Any:
             rows = len(inputs["input_ids"])
-            entering = getattr(inputs["past_key_values"], "entering", None) is not None
+            entering = getattr(inputs["cache"], "entering", None) is not None
             kind = "prefix" if implementation is None else "prefill" if entering else "step"
             self.runs[kind].append(rows)
             if fails(kind, len(self.runs[kind]), rows):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from harness.engine.stops import StopWatch, earliest
+from harness.engine.stops import StopChecker, earliest
 from harness.errors import UserError
 from qwen_model import QWenTokenizer
 from qwen_model.loading import load_tokenizer
@@ -37,7 +37,7 @@ class Said(NamedTuple):
 
 def say(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> Said:
     """Give the tokens one by one, as decoding does."""
-    watch, said = StopWatch(tokenizer, stops), []
+    watch, said = StopChecker(tokenizer, stops), []
     for token in tokens:
         said.append(token)
         if watch.ended(said):
@@ -123,12 +123,12 @@ def test_special_tokens_show_in_the_text_as_in_the_published_scripts(tokenizer: 
 @pytest.mark.parametrize("stops", [[""], ["\n\n", ""]])
 def test_an_empty_stop_is_refused(tokenizer: QWenTokenizer, stops: list[str]) -> None:
     with pytest.raises(UserError, match="a stop string is empty"):
-        StopWatch(tokenizer, stops)
+        StopChecker(tokenizer, stops)
 
 
 def test_only_the_last_tokens_are_looked_at(tokenizer: QWenTokenizer) -> None:
     """Long replies: the cost of a step does not grow with what was said."""
-    watch, sizes = StopWatch(tokenizer, ["\n\n", "Question:"]), []
+    watch, sizes = StopChecker(tokenizer, ["\n\n", "Question:"]), []
     real = tokenizer.decode
 
     class Counting:

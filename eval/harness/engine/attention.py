@@ -32,6 +32,12 @@ class Rows:
     prefix: list[Pair] | None
     lengths: torch.Tensor | None = None
 
+    def seen_on(self, device: torch.device) -> torch.Tensor | None:
+        """`lengths` where a layer is: a model may be spread over several devices."""
+        if self.lengths is not None and self.lengths.device != device:
+            self.lengths = self.lengths.to(device)  # the layers that follow are on this device too
+        return self.lengths
+
 
 _running: Rows | None = None
 
@@ -61,7 +67,7 @@ def attend(
     the right; returns ([B, T, H, d], None). Masks are not read: `running` says all there is to know."""
     assert _running is not None, "the shared_prefix attention works only within attention.running(...)"
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    seen = last_positions + 1 if last_positions is not None else _running.lengths
+    seen = _running.seen_on(query.device) if last_positions is None else last_positions.to(query.device) + 1
     out, lse = _over_own(query, key, value, scale, seen)
     if _running.prefix is not None:
         prefix_key, prefix_value = _running.prefix[module.layer_idx]  # type: ignore[index]

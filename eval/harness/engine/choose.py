@@ -20,7 +20,7 @@ from ..errors import UserError, one_line
 from . import ChoiceRequest, attention
 from .attention import NAME, Pair
 from .forward import (
-    Traits,
+    PrefixSharingRules,
     alphas,
     device_of,
     forget_lengths,
@@ -37,21 +37,21 @@ from .prefix import batches, plan
 def choose(engine: Any, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
     """Yields (index, logits of its candidates), group by group. Out of memory halves the token budget and goes on."""
     prompts = [request.tokens for request in requests]
-    traits = Traits(engine.model)
-    for group in plan(prompts, [traits.sharing_key(len(tokens), len(tokens)) for tokens in prompts]):
+    rules = PrefixSharingRules(engine.model)
+    for group in plan(prompts, [rules.sharing_key(len(tokens), len(tokens)) for tokens in prompts]):
         lengths = {index: len(prompts[index]) - group.length for index in group.members}
-        alpha = traits.alpha(len(prompts[group.members[0]])) if group.length else None
+        alpha = rules.alpha(len(prompts[group.members[0]])) if group.length else None
         prefix = None
         waiting = list(group.members)
         while waiting:
             try:
                 if prefix is None and group.length:
                     prefix = run_prefix(engine.model, prompts[waiting[0]][: group.length], alpha)
-                rows = 1 if not group.length and traits.one_by_one else engine.rows
+                rows = 1 if not group.length and rules.one_by_one else engine.rows
                 for batch in batches(lengths, waiting, engine.token_budget, rows):  # type: ignore[arg-type]
                     own = [prompts[index][group.length :] for index in batch]
                     candidates = [requests[index].candidates for index in batch]
-                    results = _last_logits(engine.model, traits, own, candidates, group.length, prefix, alpha)
+                    results = _last_logits(engine.model, rules, own, candidates, group.length, prefix, alpha)
                     done = set(batch)
                     waiting = [index for index in waiting if index not in done]
                     yield from zip(batch, results, strict=True)
@@ -72,7 +72,7 @@ def choose(engine: Any, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int
 
 def _last_logits(
     model: Any,
-    traits: Traits,
+    rules: PrefixSharingRules,
     own: list[np.ndarray],
     candidates: list[tuple[int, ...]],
     start: int,
@@ -80,7 +80,7 @@ def _last_logits(
     alpha: float | None,
 ) -> list[list[float]]:
     """Logits of each row's candidates after its last own token. own: token ids that follow `start` shared ones."""
-    if traits.one_by_one:
+    if rules.one_by_one:
         forget_lengths(model)
     device = device_of(model)
     ids, last = padded(own, device)
@@ -88,15 +88,15 @@ def _last_logits(
     if prefix is not None:
         inputs["position_ids"] = torch.arange(start, start + ids.shape[1], device=device)[None].expand(len(own), -1)
         inputs.update(alphas(model, [alpha]))
-    elif traits.qwen:
-        inputs.update(alphas(model, [traits.alpha(len(tokens)) for tokens in own]))
+    elif rules.qwen:
+        inputs.update(alphas(model, [rules.alpha(len(tokens)) for tokens in own]))
     else:
         inputs["attention_mask"] = (torch.arange(ids.shape[1], device=device)[None] <= last[:, None]).long()
     if prefix is not None:
         with attention.running(attention.Rows(prefix)):
-            hidden = hidden_states(model, traits, last, NAME, **inputs)
+            hidden = hidden_states(model, rules, last, NAME, **inputs)
     else:
-        hidden = hidden_states(model, traits, last, None, **inputs)
+        hidden = hidden_states(model, rules, last, None, **inputs)
     return _head_rows(model, hidden, candidates)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from .attention import Pair
 
 
-class Traits:
+class PrefixSharingRules:
     """What of a model decides who may share a prefix with whom."""
 
     def __init__(self, model: Any) -> None:
@@ -61,8 +63,8 @@ def rope_follows_length(config: Any) -> bool:
 def run_prefix(model: Any, tokens: np.ndarray, alpha: float | None) -> list[Pair]:
     """Keys and values of a prefix, one pair a layer, each [1, key-value heads, len(tokens), head_dim]."""
     cache = new_cache(model)
-    ids = torch.as_tensor(tokens.astype(np.int64), device=device_of(model))[None]
-    base_forward(model, None, input_ids=ids, past_key_values=cache, use_cache=True, **alphas(model, [alpha]))
+    ids = on_device(tokens.astype(np.int64), device_of(model))[None]
+    base_forward(model, None, input_ids=ids, cache=cache, use_cache=True, **alphas(model, [alpha]))
     return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr,misc]
 
 
@@ -71,6 +73,16 @@ def new_cache(model: Any) -> Any:
     from transformers import DynamicCache
 
     return model.new_cache() if hasattr(model, "new_cache") else DynamicCache(config=model.config)
+
+
+@lru_cache
+def _parameters(of: Hashable) -> frozenset[str]:
+    return frozenset(inspect.signature(of.forward).parameters)  # type: ignore[attr-defined]
+
+
+def cache_keyword(module: Any) -> str:
+    """What a model's forward calls its cache: transformers renamed it in 5.24, and warns of the old name."""
+    return "cache" if "cache" in _parameters(type(module)) else "past_key_values"
 
 
 def forget_lengths(model: Any) -> None:
@@ -87,6 +99,13 @@ def device_of(model: Any) -> torch.device:
     return model.get_input_embeddings().weight.device
 
 
+def on_device(values: Any, device: torch.device) -> torch.Tensor:
+    """A tensor of a few numbers, on a device that the host does not wait for (a plain copy waits for all work of the
+    device that is under way)."""
+    tensor = values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
+    return tensor.to(device, non_blocking=True)
+
+
 def alphas(model: Any, values: Sequence[float | None]) -> dict[str, Any]:
     """The keyword that freezes a first-generation Qwen's NTK factors, one a row or one for all; nothing for others."""
     if values[0] is None:
@@ -99,8 +118,8 @@ def padded(rows: Sequence[np.ndarray], device: torch.device) -> tuple[torch.Tens
     ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
     for row, tokens in enumerate(rows):
         ids[row, : len(tokens)] = tokens
-    last = torch.tensor([len(tokens) - 1 for tokens in rows], device=device)
-    return torch.as_tensor(ids, device=device), last
+    last = on_device([len(tokens) - 1 for tokens in rows], device)
+    return on_device(torch.from_numpy(ids), device), last
 
 
 def decoder_of(model: Any) -> Any:
@@ -109,8 +128,10 @@ def decoder_of(model: Any) -> Any:
 
 
 @torch.inference_mode()
-def base_forward(model: Any, implementation: str | None, **inputs: Any) -> Any:
+def base_forward(model: Any, implementation: str | None, cache: Any = None, **inputs: Any) -> Any:
     """A forward without the head, under another attention implementation if one is given."""
+    if cache is not None:
+        inputs[cache_keyword(decoder_of(model))] = cache
     before = model.config._attn_implementation
     if implementation is not None:
         model.config._attn_implementation = implementation
@@ -121,13 +142,21 @@ def base_forward(model: Any, implementation: str | None, **inputs: Any) -> Any:
 
 
 def hidden_states(
-    model: Any, traits: Traits, last: torch.Tensor, implementation: str | None, **inputs: Any
+    model: Any, rules: PrefixSharingRules, last: torch.Tensor, implementation: str | None, **inputs: Any
 ) -> torch.Tensor:
     """Final hidden states [B, h] at column `last` [B] of each row."""
-    if traits.qwen:  # its last layer computes these positions only
+    if rules.qwen:  # its last layer computes these positions only
         return base_forward(model, implementation, last_positions=last, **inputs).last_hidden_state[:, 0]
     hidden = base_forward(model, implementation, **inputs).last_hidden_state
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), last.to(hidden.device)]
+
+
+@torch.inference_mode()
+def last_logits(model: Any, **inputs: Any) -> torch.Tensor:
+    """The model's own logits of the last position, fp32 [B, V]."""
+    if "logits_to_keep" in _parameters(type(model)):  # else the head runs on every position
+        inputs["logits_to_keep"] = 1
+    return model(**inputs).logits[:, -1].float()
 
 
 def scaled(model: Any, logits: torch.Tensor) -> torch.Tensor:

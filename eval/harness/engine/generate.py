@@ -11,7 +11,7 @@ A reply depends on its request alone: positions, NTK factors, penalties and rand
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,17 @@ from ..errors import UserError, one_line
 from . import GenerateRequest, Reply, attention, sampling
 from .attention import NAME, Pair
 from .forward import (
-    Traits,
+    PrefixSharingRules,
     alphas,
     base_forward,
+    cache_keyword,
     device_of,
     forget_lengths,
     free_memory,
     hidden_states,
+    last_logits,
     new_cache,
+    on_device,
     out_of_memory,
     padded,
     run_prefix,
@@ -37,103 +40,111 @@ from .forward import (
 from .prefix import Group, batches, plan
 from .rows import GROWTH, RowCache
 from .score import chunk_tokens, in_pieces
-from .stops import StopWatch
+from .stops import StopChecker
 
 TYPICAL_REPLY = 256  # tokens a row is expected to grow by, when memory is shared out; slots grow as needed
 LEAST_TOKENS = 256  # a prefill of fewer tokens is not what fills the memory
 
 
-def generate(engine: Any, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
-    """Yields (index, reply) as replies end. Out of memory halves the rows in flight; unfinished rows start again."""
-    traits = Traits(engine.model)
+Pick = Callable[[torch.Tensor, Sequence[GenerateRequest], Sequence[int]], list[int]]
+
+
+def generate(
+    engine: Any, requests: Sequence[GenerateRequest], pick: Pick = sampling.pick
+) -> Iterator[tuple[int, Reply]]:
+    """Yields (index, reply) as replies end. Out of memory halves the rows in flight; unfinished rows start again.
+
+    pick: chooses the next tokens from logits, as `sampling.pick` does.
+    """
+    rules = PrefixSharingRules(engine.model)
     prompts = [request.tokens for request in requests]
     keys = [
-        traits.sharing_key(len(request.tokens) + request.max_new_tokens, len(request.tokens)) for request in requests
+        rules.sharing_key(len(request.tokens) + request.max_new_tokens, len(request.tokens)) for request in requests
     ]
     for group in plan(prompts, keys):
         together, single = group.members, []
         if not group.length:
-            together = [index for index in group.members if traits.rows_together(keys[index])]
-            single = [index for index in group.members if not traits.rows_together(keys[index])]
+            together = [index for index in group.members if rules.rows_together(keys[index])]
+            single = [index for index in group.members if not rules.rows_together(keys[index])]
         if together:
-            yield from Flight(engine, traits, requests, Group(group.length, together)).replies()
+            yield from ContinuousBatch(engine, rules, requests, Group(group.length, together), pick).replies()
         for index in single:
-            yield index, alone(engine, requests[index])
+            yield index, generate_single(engine, requests[index], pick)
 
 
 class Row:
-    """A request being answered: its own prompt tokens behind the prefix, what it has said, its random numbers."""
+    """A request being answered: its own prompt tokens behind the prefix, and what was generated so far."""
 
-    def __init__(self, index: int, request: GenerateRequest, shared: int, watch: StopWatch) -> None:
-        self.index, self.request, self.watch = index, request, watch
+    def __init__(self, index: int, request: GenerateRequest, shared: int, stop_checker: StopChecker) -> None:
+        self.index, self.request, self.stop_checker = index, request, stop_checker
         self.own = request.tokens[shared:]
         assert len(self.own), "an empty prompt (the CPU kernel divides by its length)"
-        self.said: list[int] = []
-        self.draws = sampling.stream(request.seed)
+        self.generated_ids: list[int] = []
 
     def take(self, token: int) -> Reply | None:
         """Give the row its next token; its reply when that ends it."""
         ended = token in self.request.stop_tokens
         if not ended:
-            self.said.append(token)
-            ended = self.watch.ended(self.said)
-        if ended:
-            return Reply(self.watch.reply(self.said), len(self.said), "stop")
-        if len(self.said) >= self.request.max_new_tokens:
-            return Reply(self.watch.reply(self.said), len(self.said), "length")
-        return None
+            self.generated_ids.append(token)
+            ended = self.stop_checker.ended(self.generated_ids)
+        if not ended and len(self.generated_ids) < self.request.max_new_tokens:
+            return None
+        text = self.stop_checker.reply(self.generated_ids)
+        return Reply(text, len(self.generated_ids), "stop" if ended else "length")
 
 
 @torch.inference_mode()
-def alone(engine: Any, request: GenerateRequest) -> Reply:
+def generate_single(engine: Any, request: GenerateRequest, pick: Pick = sampling.pick) -> Reply:
     """One request by itself with transformers' own cache and attention: for models whose attention is no plain causal
     one (a sliding window that the text outgrows, soft capping) or whose RoPE looks at the whole batch."""
     model = engine.model
     forget_lengths(model)
-    row = Row(0, request, 0, StopWatch(engine.tokenizer, request.stop))
+    row = Row(0, request, 0, StopChecker(engine.tokenizer, request.stop))
     cache = new_cache(model)
-    ids = torch.as_tensor(request.tokens.astype(np.int64), device=device_of(model))[None]
+    ids = on_device(request.tokens.astype(np.int64), device_of(model))[None]
     past = ids
-    for piece in pieces(engine, ids):
+    for chunk in prefill_chunks(engine, ids):
         inputs = alphas(model, [model.ntk_alpha(ids.shape[1])]) if hasattr(model, "ntk_alpha") else {}
-        base_forward(model, None, input_ids=piece, past_key_values=cache, use_cache=True, **inputs)
+        base_forward(model, None, input_ids=chunk, cache=cache, use_cache=True, **inputs)
     ids = ids[:, cache.get_seq_length() :]
     while True:
-        out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits = out.logits[:, -1].float()
+        logits = last_logits(model, input_ids=ids, use_cache=True, **{cache_keyword(model): cache})
         if request.repetition_penalty != 1.0:
             seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, past.to(logits.device), True)
-            logits = sampling.penalise(logits, seen, torch.tensor([request.repetition_penalty], device=logits.device))
-        token = sampling.pick(logits, [request], [row.draws])[0]
+            penalty = on_device([request.repetition_penalty], logits.device)
+            logits = sampling.penalise(logits, seen, penalty)
+        token = pick(logits, [request], [len(row.generated_ids)])[0]
         if (reply := row.take(token)) is not None:
             return reply
-        ids = torch.tensor([[token]], device=ids.device)
+        ids = on_device([[token]], ids.device)
         past = torch.cat([past, ids], dim=1)
 
 
-def pieces(engine: Any, ids: torch.Tensor) -> Sequence[torch.Tensor]:
-    """What of a prompt [1, T] goes in before its last piece: given whole, its mask would be T x T."""
+def prefill_chunks(engine: Any, ids: torch.Tensor) -> Sequence[torch.Tensor]:
+    """What of a prompt [1, T] goes in before its last chunk: given whole, its mask would be T x T."""
     if not in_pieces(engine.model.config):
         return ()
     split = ids.split(chunk_tokens(ids.shape[1], engine.token_budget), dim=1)
     return split[:-1]
 
 
-class Flight:
+class ContinuousBatch:
     """One group of requests from their shared prefix to their replies."""
 
-    def __init__(self, engine: Any, traits: Traits, requests: Sequence[GenerateRequest], group: Group) -> None:
-        self.engine, self.model, self.traits, self.group = engine, engine.model, traits, group
+    def __init__(
+        self, engine: Any, rules: PrefixSharingRules, requests: Sequence[GenerateRequest], group: Group, pick: Pick
+    ) -> None:
+        self.engine, self.model, self.rules, self.group, self.pick = engine, engine.model, rules, group, pick
         # The longest first: the end of a group, with few rows in flight, is then the shortest.
         order = sorted(group.members, key=lambda index: -len(requests[index].tokens))
-        watches = {stop: StopWatch(engine.tokenizer, stop) for stop in {requests[index].stop for index in order}}
-        self.waiting = deque(Row(i, requests[i], group.length, watches[requests[i].stop]) for i in order)
+        checkers = {stop: StopChecker(engine.tokenizer, stop) for stop in {requests[index].stop for index in order}}
+        self.waiting = deque(Row(i, requests[i], group.length, checkers[requests[i].stop]) for i in order)
         self.active: list[Row] = []
-        self.alpha = traits.alpha(len(requests[order[0]].tokens)) if group.length else None
+        self.alpha = rules.alpha(len(requests[order[0]].tokens)) if group.length else None
         self.penalised = any(requests[index].repetition_penalty != 1.0 for index in order)
         self.prefix: list[Pair] | None = None
         self.cache: RowCache | None = None
-        self.seen: torch.Tensor | None = None
+        self.seen: torch.Tensor | None = None  # bool [slots, V]: the tokens that a repetition penalty counts
 
     def replies(self) -> Iterator[tuple[int, Reply]]:
         while self.waiting or self.active:
@@ -147,7 +158,7 @@ class Flight:
             else:
                 failed = False
             if failed:
-                again = [Row(row.index, row.request, self.group.length, row.watch) for row in self.active]
+                again = [Row(row.index, row.request, self.group.length, row.stop_checker) for row in self.active]
                 self.waiting.extendleft(reversed(again))
                 self.active, self.cache, self.prefix, self.seen = [], None, None, None
                 free_memory()
@@ -174,9 +185,6 @@ class Flight:
             self.prefix = run_prefix(self.model, request.tokens[: self.group.length], self.alpha)
         layers = self.model.config.get_text_config().num_hidden_layers
         self.cache = RowCache(layers, self.slots, width)
-        if self.penalised:
-            vocabulary = self.model.get_output_embeddings().weight.shape[0]
-            self.seen = torch.zeros(self.slots, vocabulary, dtype=torch.bool, device=device_of(self.model))
         while self.waiting or self.active:
             free = self.slots - len(self.active)
             # Entering in lots of an eighth keeps prefills efficient without leaving slots empty for long.
@@ -205,12 +213,8 @@ class Flight:
             positions = torch.arange(self.group.length, self.group.length + ids.shape[1], device=device)
             inputs = {"input_ids": ids, "position_ids": positions[None].expand(len(lot), -1), **self._alphas(lot)}
             with attention.running(attention.Rows(self.prefix)):
-                hidden = hidden_states(
-                    self.model, self.traits, last, NAME, past_key_values=self.cache, use_cache=True, **inputs
-                )
-            slot = start + len(order) - len(batch)
-            self._mark_prompts(lot, slot)
-            first_of += self._next_tokens(hidden, lot, slot)
+                hidden = hidden_states(self.model, self.rules, last, NAME, cache=self.cache, use_cache=True, **inputs)
+            first_of += self._next_tokens(hidden, lot, start + len(order) - len(batch))
         self.entering = False
         self.active[start:] = [rows[place] for place in order]  # the order of their slots
         yield from self._take(start, first_of)
@@ -218,45 +222,54 @@ class Flight:
     def _step(self) -> Iterator[tuple[int, Reply]]:
         """One more token for every row in flight."""
         assert self.cache is not None
-        device = device_of(self.model)
-        ids = torch.tensor([[row.said[-1]] for row in self.active], device=device)
-        positions = torch.tensor([[self.group.length + length] for length in self.cache.lengths], device=device)
-        self.cache.step()
-        seen = torch.tensor(self.cache.lengths, device=device)
-        inputs = {"input_ids": ids, "position_ids": positions, **self._alphas(self.active)}
-        with attention.running(attention.Rows(self.prefix, seen)):
-            hidden = base_forward(
-                self.model, NAME, past_key_values=self.cache, use_cache=True, **inputs
-            ).last_hidden_state
-        yield from self._take(0, self._next_tokens(hidden[:, -1], self.active, 0))
+        lengths = self.cache.lengths
+        # All that the device has to be told of this step goes in one copy, while it has nothing to do.
+        told = [[row.generated_ids[-1], length] for row, length in zip(self.active, lengths, strict=True)]
+        ids, places = on_device(told, device_of(self.model)).unbind(dim=1)
+        self.cache.step(places)
+        inputs = {
+            "input_ids": ids[:, None],
+            "position_ids": (places + self.group.length)[:, None],
+            **self._alphas(self.active),
+        }
+        with attention.running(attention.Rows(self.prefix, places + 1)):
+            hidden = base_forward(self.model, NAME, cache=self.cache, use_cache=True, **inputs).last_hidden_state
+        yield from self._take(0, self._next_tokens(hidden[:, -1], self.active, 0, ids))
 
     def _alphas(self, rows: Sequence[Row]) -> dict[str, Any]:
         """NTK factors of the prompts' lengths, frozen for the whole reply as the published model does."""
-        if not self.traits.qwen:
+        if not self.rules.qwen:
             return {}
-        return alphas(self.model, [self.traits.alpha(len(row.request.tokens)) for row in rows])
+        return alphas(self.model, [self.rules.alpha(len(row.request.tokens)) for row in rows])
 
     # -- tokens --------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _next_tokens(self, hidden: torch.Tensor, rows: Sequence[Row], slot: int) -> list[int]:
-        """The next token of rows in slots `slot`, `slot + 1` ...; hidden [B, h]."""
+    def _next_tokens(
+        self, hidden: torch.Tensor, rows: Sequence[Row], slot: int, ids: torch.Tensor | None = None
+    ) -> list[int]:
+        """The next token of rows in slots `slot`, `slot + 1` ...; hidden [B, h]; ids: their latest tokens, int64 [B],
+        None when they enter."""
         logits = scaled(self.model, self.model.get_output_embeddings()(hidden)).float()
-        if self.seen is not None:
-            penalties = torch.tensor([row.request.repetition_penalty for row in rows], device=logits.device)
-            logits = sampling.penalise(logits, self.seen[slot : slot + len(rows)].to(logits.device), penalties)
-        tokens = sampling.pick(logits, [row.request for row in rows], [row.draws for row in rows])
-        if self.seen is not None:
-            self.seen[torch.arange(slot, slot + len(rows)), torch.tensor(tokens)] = True
-        return tokens
+        if self.penalised:
+            logits = self._penalise(logits, rows, slot, ids)
+        steps = [len(row.generated_ids) for row in rows]
+        return self.pick(logits, [row.request for row in rows], steps)
 
-    @torch.inference_mode()
-    def _mark_prompts(self, rows: Sequence[Row], slot: int) -> None:
+    def _penalise(self, logits: torch.Tensor, rows: Sequence[Row], slot: int, ids: torch.Tensor | None) -> torch.Tensor:
         """A repetition penalty counts the prompt's tokens too, those of the shared prefix included."""
-        if self.seen is not None:
-            for place, row in enumerate(rows, start=slot):
-                self.seen[place] = False
-                self.seen[place, torch.as_tensor(row.request.tokens.astype(np.int64), device=self.seen.device)] = True
+        device = logits.device
+        if self.seen is None:
+            self.seen = torch.zeros(self.slots, logits.shape[1], dtype=torch.bool, device=device)
+        seen = self.seen[slot : slot + len(rows)]
+        if ids is not None:
+            seen.scatter_(1, ids.to(device)[:, None], True)
+        else:
+            seen.zero_()
+            for place, row in enumerate(rows):
+                seen[place].index_fill_(0, on_device(row.request.tokens.astype(np.int64), device), True)
+        penalties = on_device([row.request.repetition_penalty for row in rows], device)
+        return sampling.penalise(logits, seen, penalties)
 
     def _take(self, start: int, tokens: list[int]) -> Iterator[tuple[int, Reply]]:
         """Give rows from slot `start` on their next token; those that end leave. Replies are yielded only when the

@@ -78,7 +78,7 @@ class RowCache(Cache):
         self.lengths: list[int] = []
         self.entering: int | None = None  # slot of the first entering row, during a prefill
         self.longest = 0
-        self._index: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._index: tuple[torch.Tensor, torch.Tensor] | None = None
         super().__init__(layers=[_Layer(self) for _ in range(layers)])
 
     def enter(self, lengths: list[int]) -> None:
@@ -87,12 +87,11 @@ class RowCache(Cache):
         self._reserve(max(lengths))
         self.lengths += lengths
 
-    def step(self) -> None:
-        """The next forward adds one token to every active row."""
+    def step(self, places: torch.Tensor) -> None:
+        """The next forward adds one token to every active row. places: `lengths` as int64 [B] on a device."""
         self.entering = None
         self._reserve(max(self.lengths) + 1)
-        places = torch.tensor(self.lengths)
-        self._index = {torch.device("cpu"): (torch.arange(len(self.lengths)), places)}
+        self._index = (torch.arange(len(self.lengths), device=places.device), places)
         self.lengths = [length + 1 for length in self.lengths]
         self.longest = max(self.lengths)
 
@@ -105,10 +104,10 @@ class RowCache(Cache):
 
     def index_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Slots and write positions of the active rows, int64 [B] each, on a device (layers may lie on several)."""
-        if device not in self._index:
-            slots, places = self._index[torch.device("cpu")]
-            self._index[device] = (slots.to(device), places.to(device))
-        return self._index[device]
+        assert self._index is not None, "step() comes before the forward"
+        if self._index[0].device != device:
+            self._index = (self._index[0].to(device), self._index[1].to(device))
+        return self._index
 
     @torch.inference_mode()
     def drop(self, slot: int) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from ..errors import UserError, one_line
 from . import ScoreRequest
 from .forward import (
-    Traits,
+    PrefixSharingRules,
     alphas,
     base_forward,
     device_of,
@@ -61,11 +61,11 @@ def score(
 
     progress: called with the number of tokens done, after each chunk; with a negative number when a text starts again.
     """
-    traits = Traits(engine.model)
+    rules = PrefixSharingRules(engine.model)
     for index, request in enumerate(requests):
         assert len(request.tokens) > request.first >= 1, "nothing to score"
         while True:
-            run = _Text(engine, traits, request, progress or (lambda tokens: None))
+            run = _Text(engine, rules, request, progress or (lambda tokens: None))
             try:
                 found = run.log_likelihoods()
             except (RuntimeError, MemoryError) as error:
@@ -88,8 +88,8 @@ def score(
 class _Text:
     """One text on its way through the model."""
 
-    def __init__(self, engine: Any, traits: Traits, request: ScoreRequest, progress: Progress) -> None:
-        self.model, self.traits, self.request, self.progress = engine.model, traits, request, progress
+    def __init__(self, engine: Any, rules: PrefixSharingRules, request: ScoreRequest, progress: Progress) -> None:
+        self.model, self.rules, self.request, self.progress = engine.model, rules, request, progress
         self.whole = not in_pieces(engine.model.config)
         # The last token is only predicted; where RoPE looks at how much it is given, it goes in all the same.
         self.given = len(request.tokens) - (not self.whole)
@@ -118,12 +118,12 @@ class _Text:
         """What every chunk's forward gets besides its tokens: an empty cache, and a first-generation Qwen's switches
         with the NTK factor of the whole text."""
         switches = self.request.long_context
-        if not self.traits.qwen:
+        if not self.rules.qwen:
             assert switches is None, "only first-generation Qwen has long-context switches"
-            return {"use_cache": False} if self.whole else {"past_key_values": new_cache(self.model)}
+            return {"use_cache": False} if self.whole else {"cache": new_cache(self.model)}
         factor = self.model.ntk_alpha(len(self.request.tokens), switches)
         return {
-            "past_key_values": self.model.new_cache(switches),
+            "cache": self.model.new_cache(switches),
             "long_context": switches,
             **alphas(self.model, [factor]),
         }

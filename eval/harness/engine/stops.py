@@ -14,7 +14,7 @@ def earliest(text: str, stops: Sequence[str]) -> int | None:
     return min(places) if places else None
 
 
-class StopWatch:
+class StopChecker:
     """Decides after each token whether a reply has ended by a stop string, looking only at the last few tokens.
 
     A token has at least one byte of text (or none), so the tail that can hold a stop string is bounded by the longest
