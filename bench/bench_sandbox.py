@@ -57,7 +57,7 @@ def theirs(rows: list[dict[str, Any]], workers: int) -> None:
 
 
 def main() -> int:
-    flags = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    flags = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     flags.add_argument("-d", "--data", type=Path, required=True, help="folder with HumanEval.jsonl.gz")
     flags.add_argument("--repeat", type=int, default=3)
     flags.add_argument("--workers", type=int, default=os.cpu_count() or 1)

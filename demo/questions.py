@@ -124,7 +124,8 @@ def _texts(fact: Fact, others: list[Fact], field: str, lang: str) -> list[str]:
 
 def place(text: str, options: list[str], letter: str, why: str, style: str, dice: Dice) -> Question:
     """The options (right one first) in an order that puts the right one at `letter`."""
-    assert len(set(options)) == 4, options
+    if len(set(options)) != 4:
+        raise ValueError(f"four different options are needed, not {options}")
     choices = dice.shuffled(options[1:])
     choices.insert(LETTERS.index(letter), options[0])
     return Question(text, (choices[0], choices[1], choices[2], choices[3]), letter, why, style)

@@ -144,6 +144,7 @@ def main() -> int:
     if args.only and args.write_card:
         parser.error("--write-card wants every run: leave --only out")
     wanted = tuple(job for job in JOBS if not args.only or job.name in args.only.split(","))
+    os.chdir(HERE.parent)  # multiprocessing looks for modules in the current directory, where a user may have others
     started = time.time()
     found = {job: figures(job) for job in run_all(wanted)}
     ordered = [figure for job in wanted for figure in found[job]]

@@ -28,7 +28,8 @@ Pair = tuple[bytes, bytes]
 def train(texts: Iterable[str], size: int, first: Sequence[bytes] = ()) -> list[bytes]:
     """`size` entries in rank order. `first` are two-byte entries that are wanted whatever their count."""
     entries = [bytes([i]) for i in range(256)] + list(first)
-    assert all(len(entry) == 2 for entry in first) and len(entries) <= size
+    if any(len(entry) != 2 for entry in first) or len(entries) > size:
+        raise ValueError(f"wanted entries have two bytes each and leave room in {size}")
     words = Counter(piece.encode("utf-8") for text in texts for piece in regex.findall(PATTERN, text))
     trainer = _Trainer(words)
     for entry in first:

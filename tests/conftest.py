@@ -1,20 +1,41 @@
 """Fixtures of every test."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+TESTS = Path(__file__).resolve().parent
+
+
+class Shared:
+    """Recorded vectors and data by their path: `shared / "goldens" / ...` is in tests/ itself; what is third-party data
+    (`shared / "data" / ...`) is in a folder `shared` beside the checkout, and a test that asks for it is skipped
+    where there is none."""
+
+    def __truediv__(self, name: str) -> Path:
+        for folder in (TESTS, TESTS.parents[1] / "shared"):
+            if (folder / name).exists():
+                return folder / name
+        pytest.skip(f"third-party data, not shipped here: ../shared/{name}")
+
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of recorded vectors and data beside the checkout; tests that need it are skipped without it."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
-    if not folder.is_dir():
-        pytest.skip("no shared folder beside the checkout")
-    return folder
+def shared() -> Shared:
+    return Shared()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests and their child processes put into the temporary folder goes to a folder of the test run."""
+    folder = str(tmp_path_factory.mktemp("tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

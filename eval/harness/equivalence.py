@@ -4,11 +4,10 @@ math-verify's own time limits are signals, which work in a main thread only and 
 a worker process under a limit of CPU seconds and memory, and the worker is killed and replaced when it reaches one.
 """
 
-import multiprocessing
 from multiprocessing.connection import Connection
-from typing import Any
 
 from .errors import UserError
+from .worker import Worker
 
 SECONDS = 5  # of CPU time a comparison
 
@@ -22,7 +21,7 @@ class Equivalence:
 
     def __init__(self, seconds: int = SECONDS) -> None:
         self.seconds = seconds
-        self._worker: Any = None
+        self._worker: Worker | None = None
 
     def __enter__(self) -> "Equivalence":
         return self
@@ -32,38 +31,32 @@ class Equivalence:
 
     def equal(self, gold: str, answer: str) -> bool | None:
         for _ in range(2):
-            if self._worker is None:
-                self._start()
+            pipe = (self._worker or self._start()).pipe
             try:
-                self._pipe.send((gold, answer))
-                if self._pipe.poll(20 * self.seconds):  # generous: the CPU limit ends it long before
-                    return self._pipe.recv()
+                pipe.send((gold, answer))
+                if pipe.poll(20 * self.seconds):  # generous: the CPU limit ends it long before
+                    return pipe.recv()
             except (EOFError, OSError):
                 pass
             self._stop()
         return None
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads and a GPU may hang
-        self._pipe, theirs = context.Pipe()
-        self._worker = context.Process(target=_compare_forever, args=(theirs, self.seconds), daemon=True)
-        self._worker.start()
-        theirs.close()
+    def _start(self) -> Worker:
+        self._worker = worker = Worker(_compare_forever, self.seconds)
         try:
-            ready = (
-                self._pipe.poll(300) and self._pipe.recv() == "ready"
-            )  # the imports are not on the first item's account
-        except EOFError:
-            ready = False
-        if not ready:
+            started = worker.pipe.poll(300) and worker.pipe.recv()  # the imports are not on the first item's account
+        except (EOFError, OSError):
+            started = "it ended at once"
+        if started != "ready":
             self._stop()
-            raise UserError("math-verify's worker process did not start; pip install math-verify")
+            raise UserError(
+                f"math-verify's worker process did not start ({started or 'no answer'}); pip install math-verify"
+            )
+        return worker
 
     def _stop(self) -> None:
         if self._worker is not None:
-            self._worker.kill()
-            self._worker.join()
-            self._pipe.close()
+            self._worker.stop()
             self._worker = None
 
 
@@ -72,7 +65,11 @@ def _compare_forever(pipe: Connection, seconds: int) -> None:
     import logging
     import resource
 
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+    try:
+        from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+    except ImportError as error:
+        pipe.send(str(error))
+        return
 
     logging.disable(logging.CRITICAL)  # what does not parse is unequal, and no news
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

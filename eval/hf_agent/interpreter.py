@@ -11,13 +11,13 @@ import ast
 import contextlib
 import inspect
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
+from harness.worker import Worker
 
 from .tasks import Tool
 
@@ -44,7 +44,7 @@ class Interpreter:
 
     def __init__(self, tools: Sequence[Tool], seconds: float = SECONDS) -> None:
         self.tools, self.seconds = list(tools), seconds
-        self._worker: Any = None
+        self._worker: Worker | None = None
         self.guards: list[str] = []
 
     def __enter__(self) -> "Interpreter":
@@ -57,48 +57,43 @@ class Interpreter:
     def run(self, steps: Sequence[tuple[dict[str, str], str | None]]) -> Ended:
         """The result of the last step. steps: each one's variables and code, None where it has none; the variables
         live on from step to step."""
-        if self._worker is None:  # the last one ran over its limit
-            self._start()
-        started = self._used()
+        worker = self._worker or self._start()  # None: the last one ran over its limit
+        started = _used(worker)
         until = time.monotonic() + WALL
         with contextlib.suppress(EOFError, OSError, ValueError):  # ValueError: no JSON, or too long a message
-            self._pipe.send_bytes(json.dumps(steps).encode())
-            while not self._pipe.poll(0.05):
-                if self._used() - started > self.seconds or time.monotonic() > until:
+            worker.pipe.send_bytes(json.dumps(steps).encode())
+            while not worker.pipe.poll(0.05):
+                if _used(worker) - started > self.seconds or time.monotonic() > until:
                     break
             else:
-                return Ended(json.loads(self._pipe.recv_bytes(8 * MAX_RESULT)), "done")
+                return Ended(json.loads(worker.pipe.recv_bytes(8 * MAX_RESULT)), "done")
         self._stop()
         return Ended(None, "over the limit")
 
-    def _used(self) -> float:
-        """The worker's CPU time in seconds (its process's clock, see clock_getcpuclockid(3))."""
-        try:
-            return time.clock_gettime((~self._worker.pid << 3) | 2)
-        except (OSError, AttributeError):  # gone, or no such clock here: the wall time is the limit
-            return 0.0
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads and a GPU may hang
-        self._pipe, theirs = context.Pipe()
-        self._worker = context.Process(target=_serve, args=(theirs, self.tools), daemon=True)
-        self._worker.start()
-        theirs.close()
+    def _start(self) -> Worker:
+        self._worker = worker = Worker(_serve, self.tools)
         told: dict[str, Any] = {"error": "its process did not start"}
         with contextlib.suppress(EOFError, OSError):
-            if self._pipe.poll(300):
-                told = json.loads(self._pipe.recv_bytes())
+            if worker.pipe.poll(300):
+                told = json.loads(worker.pipe.recv_bytes())
         if "error" in told:
             self._stop()
             raise UserError(f"the agent benchmark's interpreter: {told['error']}")
         self.guards = told["guards"]
+        return worker
 
     def _stop(self) -> None:
         if self._worker is not None:
-            self._worker.kill()
-            self._worker.join()
-            self._pipe.close()
+            self._worker.stop()
             self._worker = None
+
+
+def _used(worker: Worker) -> float:
+    """A worker's CPU time in seconds (its process's clock, see clock_getcpuclockid(3))."""
+    try:
+        return time.clock_gettime((~worker.pid << 3) | 2)
+    except (OSError, AttributeError):  # gone, or no such clock here: the wall time is the limit
+        return 0.0
 
 
 # --- the worker process ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import subprocess
 import sys
@@ -42,6 +43,17 @@ def test_check_sees_every_kind_of_difference(tmp_path: Path) -> None:
         "mmlu/dev/b_dev.csv: missing",
         "mmlu/dev/x_dev.csv: not from the seed",
     ]
+
+
+def test_a_compressed_file_is_compared_by_its_text(tmp_path: Path) -> None:
+    (tmp_path / "humaneval").mkdir()
+    (tmp_path / "humaneval/a.gz").write_bytes(gzip.compress(b"text", 1, mtime=7))
+    assert make_data.differences({"humaneval/a.gz": gzip.compress(b"text", 9, mtime=0)}, tmp_path) == []
+    for content in (gzip.compress(b"other"), gzip.compress(b"text")[:-3], b""):
+        (tmp_path / "humaneval/a.gz").write_bytes(content)
+        assert make_data.differences({"humaneval/a.gz": gzip.compress(b"text")}, tmp_path) == [
+            "humaneval/a.gz: differs"
+        ]
 
 
 def test_another_seed_gives_another_world() -> None:

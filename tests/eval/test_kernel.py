@@ -130,7 +130,7 @@ HOSTILE = {
         "timed out",
     ),
     "floods": ("while True: print('y' * 1000)", "it put out too much"),
-    "one huge text": ("print('z' * 30_000_000)", "it put out too much"),
+    "one huge text": ("print('z' * 21_000_000)", "it put out too much"),
     "many pictures": (
         "from IPython.display import display, Image\nimport matplotlib.pyplot as plt\n"
         "for _ in range(30): display(Image(b'\\x89PNG\\r\\n\\x1a\\n' + b'x' * 1000, format='png'))",
@@ -157,7 +157,7 @@ def test_a_hostile_cell_costs_its_own_kernel_only(kernels: Kernels, name: str) -
     with kernels.open() as other, kernels.open() as bad:
         other.run("kept = 'kept'")
         began = time.monotonic()
-        result = bad.run(code, seconds=1)
+        result = bad.run(code, seconds=1 if why == "timed out" else 10)
         assert time.monotonic() - began < 40
         assert result.error if why is None else why in result.error if why else result.error == ""
         assert sum(len(output.text) for output in result.outputs) < 300_000
@@ -175,6 +175,19 @@ def test_code_too_long_for_the_pipe_is_refused(kernel: Kernel) -> None:
 def test_surrogates_and_nul_in_the_code_are_an_error_of_the_cell(kernel: Kernel) -> None:
     assert kernel.run("print('\ud800')").error in ("", "UnicodeEncodeError")
     assert kernel.run("x = 1\0").error in ("SyntaxError", "ValueError")
+    assert texts(kernel.run(ALIVE), "execute_result") == ALIVE
+
+
+@pytest.mark.parametrize("text", ["(", "if x:\n", "x = [\n1,", "'''", "def f(:", "f'{'", "\\", "await ("])
+def test_what_is_no_python_is_a_syntax_error_by_its_usual_name(kernel: Kernel, text: str) -> None:
+    result = kernel.run(text)
+    assert result.error in ("SyntaxError", "IndentationError") and "incomplete input" not in result.message
+    assert f"{result.error}: " in texts(result, "error")
+
+
+def test_cells_that_compile_cannot_take_or_that_wait_end_as_cells(kernel: Kernel) -> None:
+    assert kernel.run("0" + "+0" * 5_000).error in ("", "RecursionError"), "by the version of Python"
+    assert texts(kernel.run("async def three(): return 3\nawait three()"), "execute_result") == "3"
     assert texts(kernel.run(ALIVE), "execute_result") == ALIVE
 
 

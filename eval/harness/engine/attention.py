@@ -65,7 +65,8 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface. query [B, H, T, d]; key, value [B, Hkv, K, d]: the rows' own tokens, padded on
     the right; returns ([B, T, H, d], None). Masks are not read: `running` says all there is to know."""
-    assert _running is not None, "the shared_prefix attention works only within attention.running(...)"
+    if _running is None:
+        raise RuntimeError("the shared_prefix attention works only within attention.running(...)")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     seen = _running.seen_on(query.device) if last_positions is None else last_positions.to(query.device) + 1
     out, lse = _over_own(query, key, value, scale, seen)

@@ -78,7 +78,8 @@ class Row:
     def __init__(self, index: int, request: GenerateRequest, shared: int, stop_checker: StopChecker) -> None:
         self.index, self.request, self.stop_checker = index, request, stop_checker
         self.own = request.tokens[shared:]
-        assert len(self.own), "an empty prompt (the CPU kernel divides by its length)"
+        if not len(self.own):
+            raise ValueError("an empty prompt")  # the CPU kernel would divide by its length
         self.generated_ids: list[int] = []
 
     def take(self, token: int) -> Reply | None:

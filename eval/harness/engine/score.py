@@ -63,7 +63,8 @@ def score(
     """
     rules = PrefixSharingRules(engine.model)
     for index, request in enumerate(requests):
-        assert len(request.tokens) > request.first >= 1, "nothing to score"
+        if not len(request.tokens) > request.first >= 1:
+            raise ValueError(f"nothing to score: {len(request.tokens)} tokens from the {request.first}th on")
         while True:
             run = _Text(engine, rules, request, progress or (lambda tokens: None))
             try:
@@ -119,7 +120,8 @@ class _Text:
         with the NTK factor of the whole text."""
         switches = self.request.long_context
         if not self.rules.qwen:
-            assert switches is None, "only first-generation Qwen has long-context switches"
+            if switches is not None:
+                raise ValueError("only first-generation Qwen has long-context switches")
             return {"use_cache": False} if self.whole else {"cache": new_cache(self.model)}
         factor = self.model.ntk_alpha(len(self.request.tokens), switches)
         return {

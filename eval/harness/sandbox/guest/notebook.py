@@ -5,6 +5,7 @@ says what the cell printed and whether it failed, and a cell that lies about tha
 files and processes are the keeper's and the kernel's (the operating system's) business.
 """
 
+import codeop
 import contextlib
 import os
 import signal
@@ -73,12 +74,24 @@ def start(outbox: Outbox) -> tuple[Any, Any]:
     manager.start_kernel()
     client, kernel = manager.client(), manager.kernel
     assert kernel is not None and kernel.shell is not None
+    same_on_every_python(kernel.shell)
     client.start_channels()
     client.iopub_channel.call_handlers = outbox.message
     client.shell_channel.call_handlers = lambda message: None  # its reply; the error is on iopub too
     with contextlib.suppress(ImportError):
         kernel.shell.enable_matplotlib("inline")
     return kernel, client
+
+
+def same_on_every_python(shell: Any) -> None:
+    """Have IPython's shell call what is wrong with a cell's text by Python's own name, whatever the versions.
+
+    Python 3.13 has an error of its own for text that may go on, which no `except SyntaxError` of a reader names. And
+    ipykernel asks first whether a cell has an `await`, where whatever `compile` raises beside SyntaxError (a NUL, too
+    deep a nesting) ends its own code and not the cell; a kernel in its client's process could not wait anyway.
+    """
+    shell.compile.flags &= ~getattr(codeop, "PyCF_ALLOW_INCOMPLETE_INPUT", 0)
+    shell.should_run_async = lambda *args, **more: False
 
 
 def main(cells: int, messages: int) -> None:
