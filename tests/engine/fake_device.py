@@ -1,8 +1,8 @@
-"""Devices that are not there: tensors that compute on the CPU, say that they lie on `fakegpu:0` or `fakegpu:1`, refuse to
-mix, and count how often the host waits for one of them.
+"""Devices that are not there: tensors that compute on the CPU, say that they lie on `fakegpu:0` or `fakegpu:1`, refuse
+to mix, and count how often the host waits for one of them.
 
-So a machine without a GPU finds what would fail on one (a tensor made on the wrong device, a model spread over two whose
-parts forget to move a tensor) and what would be slow there. It says nothing of kernels, dtypes or speed.
+So a machine without a GPU finds what would fail on one (a tensor made on the wrong device, a model spread over two
+whose parts forget to move a tensor) and what would be slow there. It says nothing of kernels, dtypes or speed.
 
     with fake_devices() as seen:
         spread(model, "fakegpu:0", "fakegpu:1")

@@ -79,6 +79,5 @@ def test_the_host_waits_once_a_token_of_the_whole_batch(name: str, places: str) 
     with fake_devices() as seen:
         engine = LocalEngine.of(spread(MODELS[name](), *PLACES[places]), Spell())
         assert all(reply.tokens == 30 for _, reply in engine.generate(requests))
-        files, waits = {place.split(":")[0] for place in seen.waits}, sum(seen.waits.values())
-    assert line == "sampling.py"
-    assert waits == 30, f"once for the first token of all rows, then once a token; {dict(seen.waits)}"
+    assert {place.split(":")[0] for place in seen.waits} == {"sampling.py"}
+    assert sum(seen.waits.values()) == 30, "once for the first token of all rows, then once a token"
