@@ -172,8 +172,8 @@ def _locked(path: Path) -> BinaryIO:
 
 def make_folder(folder: Path) -> None:
     """Make the output folder; UserError where something else is in its place."""
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise UserError(f"{place} is a file where a folder is wanted; give another -o, or move the file away")
     with disk_error(folder):
+        for place in (folder, *folder.parents):
+            if place.exists() and not place.is_dir():
+                raise UserError(f"{place} is a file where a folder is wanted; give another -o, or move the file away")
         folder.mkdir(parents=True, exist_ok=True)

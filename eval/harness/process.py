@@ -72,6 +72,16 @@ def signals_raise() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """What is started inside never sees Ctrl-C, which a terminal sends to children too: we end them, in silence."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Stream:
     """A standard stream whose reader may be gone or whose disk may be full: `problem` says so, nothing is raised.
 

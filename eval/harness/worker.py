@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
+
+from .process import without_ctrl_c
 
 # `sys` is built in: nothing is looked for before the import path is ours.
 _START = "import sys; sys.path[:] = sys.argv[2].split('\\n'); from harness.worker import _main; _main(int(sys.argv[1]))"
@@ -32,7 +33,7 @@ class Worker:
         """args: what `serve` gets after the pipe, pickled."""
         ours, theirs = socket.socketpair()
         path = "\n".join(entry for entry in sys.path if entry)  # "" is the current directory
-        with theirs:
+        with theirs, without_ctrl_c():
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, str(theirs.fileno()), path],
                 stdin=subprocess.DEVNULL,
@@ -55,7 +56,6 @@ class Worker:
 
 def _main(descriptor: int) -> None:
     """The worker's side."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the script's, which ends this process
     pipe = Connection(descriptor)
     module, name, args = pipe.recv()
     getattr(importlib.import_module(module), name)(pipe, *args)
