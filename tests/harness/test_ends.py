@@ -189,6 +189,18 @@ def test_a_hangup_that_nohup_ignores_stays_ignored(capsys: pytest.CaptureFixture
         signal.signal(signal.SIGHUP, before)
 
 
+def test_ctrl_c_of_a_terminal_is_not_the_workers(capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes to every process of the terminal; a worker would write a traceback of its own."""
+    from harness.equivalence import Equivalence
+
+    with Equivalence() as equivalence:
+        worker = equivalence._start()
+        os.kill(worker.pid, signal.SIGINT)
+        assert equivalence.equal("1", "1.0") is True
+        assert equivalence._worker is worker
+    assert capfd.readouterr().err == ""
+
+
 def test_importing_the_harness_elsewhere_leaves_ctrl_c_alone() -> None:
     code = "import signal; before = signal.getsignal(2); import harness.run; print(signal.getsignal(2) is before)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "eval", capture_output=True, text=True)
