@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .data import Item
-from .errors import UserError
+from .data import BOOLEAN, TEXT, WHOLE, Item, check_row
+from .errors import UserError, one_line
 from .stats import paired
 
 
@@ -26,11 +26,17 @@ class Baseline:
             raise UserError(f"--baseline {folder} has no samples.jsonl")
         data = path.read_bytes()
         lines = data[: data.rfind(b"\n") + 1].split(b"\n")  # a last line cut by a kill does not count
-        try:
-            rows = [json.loads(line) for line in lines if line]
-            self.marks = {mark_name(row["id"], row.get("sample", 0)): bool(row["correct"]) for row in rows}
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a samples.jsonl of this harness (a line has no id and correct)") from error
+        self.marks: dict[str, bool] = {}
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{path} line {number}"
+            try:
+                row = check_row(json.loads(line.decode("utf-8-sig")), {"id": TEXT, "correct": BOOLEAN}, where)
+                name = mark_name(row["id"], check_row({"sample": 0, **row}, {"sample": WHOLE}, where)["sample"])
+            except (ValueError, RecursionError, UserError) as error:
+                raise UserError(f"{path} is not a samples.jsonl of this harness ({one_line(error)})") from error
+            self.marks[name] = row["correct"]  # of an item that was answered anew the last line counts
 
     def check(self, items: Iterable[Item]) -> None:
         """UserError when there is nothing to compare."""

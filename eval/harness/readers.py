@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -202,14 +202,18 @@ def read_csv(path: Path, columns: Sequence[str], header: bool) -> list[dict[str,
 
 def read_jsonl(path: Path, needs: Fields | Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of a JSONL file (.gz too); UserError naming file and line when one is no object or fails `needs`."""
-    rows = []
+    return [row for _, row in numbered_jsonl(path, needs)]
+
+
+def numbered_jsonl(path: Path, needs: Fields | Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same with the name of each line, for a check that comes later."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
+        where = f"{path} line {number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             said = error.msg if isinstance(error, json.JSONDecodeError) else one_line(error)
-            raise UserError(f"{path} line {number} is not JSON ({said})") from error
-        rows.append(check_row(row, needs, f"{path} line {number}"))
-    return rows
+            raise UserError(f"{where} is not JSON ({said})") from error
+        yield where, check_row(row, needs, where)
