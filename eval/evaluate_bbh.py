@@ -9,15 +9,18 @@
 Protocol: the examples without their canary line, the question, `A: Let's think step by step.`; the reply is cut at the
 next question; the answer follows the last `the answer is`, one final full stop dropped, and must be the target exactly.
 --no-cot is ours: the same examples with nothing but their answers, made from the chain-of-thought prompts; the whole
-reply is the answer. The robust reading forgives case, spaces, emphasis, and an option without its brackets or with its
-text. The average is over the 27 tasks; the paper counts the three sizes of logical_deduction, and those of
-tracking_shuffled_objects, as one task (23 tasks, of which 11 algorithmic and 12 NLP).
+reply is the answer. The robust extraction (bbh_replies.py) forgives case, spaces, emphasis, units, reasons behind the
+answer, and an option without its brackets, with its text or by it. The average is over the 27 tasks; the paper counts
+the three sizes of logical_deduction, and those of tracking_shuffled_objects, as one task (23 tasks, of which 11
+algorithmic and 12 NLP).
 """
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from bbh_replies import read_robust, same
 
 from harness.cli import parser
 from harness.data import (
@@ -141,33 +144,9 @@ def read(reply: str, cot: bool) -> str:
     return reply.rsplit("the answer is", 1)[-1].strip().removesuffix(".")
 
 
-def read_robust(reply: str, cot: bool) -> str:
-    """robust: the first line behind the last `answer is` (or the last line), without emphasis and final punctuation."""
-    reply = re.sub(r"[*`$]", "", reply).strip()
-    announced = re.split(r"(?i)\banswer(?: is:?|:)", reply)
-    lines = announced[-1].strip().split("\n") if len(announced) > 1 else reply.split("\n")
-    line = lines[-1] if cot and len(announced) == 1 else lines[0]
-    return line.strip().strip("\"'“”").rstrip(".!").strip()
-
-
-def same(said: str, target: str) -> bool:
-    """Equal but for case and spaces; `(B)` is also said by `B` and by `(B) with its text`, True by `True, because`."""
-    if option := re.fullmatch(r"\(([A-Z])\)", target):
-        if len(set(re.findall(r"\([A-Z]\)", said))) > 1:  # "(A) or (B)" names none
-            return False
-        named = re.match(r"\(([A-Za-z])\)|(?:option )?([A-Z])(?:[).:,]|\s*$)", said)
-        return named is not None and (named.group(1) or named.group(2)).upper() == option.group(1)
-    squeezed = re.sub(r"\s+", "", said).casefold()
-    if squeezed == re.sub(r"\s+", "", target).casefold():
-        return True
-    if target.lower() in ("yes", "no", "true", "false", "valid", "invalid"):
-        return re.split(r"\W", said.strip().casefold(), maxsplit=1)[0] == target.casefold()
-    return False
-
-
-def score(reply: str, target: str, cot: bool) -> dict[str, Any]:
-    reply = truncate(reply)
-    prediction, robust = read(reply, cot), read_robust(reply, cot)
+def score(reply: str, target: str, cot: bool, question: str = "") -> dict[str, Any]:
+    """Both extractions of a reply and both verdicts. question: its options may be named by text."""
+    prediction, robust = read(truncate(reply), cot), read_robust(reply, target, cot, question)
     return {
         "prediction": prediction,
         "gold": target,
@@ -203,10 +182,10 @@ def main() -> int:
     for task in choose_subjects(there, args.subjects):
         shots = read_examples(folder / "cot-prompts" / f"{task}.txt", cot)
         for number, row in enumerate(read_task(folder / "bbh" / f"{task}.json")):
-            items.append(Item(f"{task}/{number}", task, prompt(shots, row["input"], cot), row["target"]))
+            items.append(Item(f"{task}/{number}", task, prompt(shots, row["input"], cot), row["target"], row))
     run.start(items, {"num_fewshot": SHOTS, "cot": cot}, {"stop": STOPS})
     for item, reply in run.generate():
-        run.save(item, response=reply, **score(reply, item.gold, cot))
+        run.save(item, response=reply, **score(reply, item.gold, cot, item.row["input"]))
 
     def by_task(field: str) -> dict[str, list[bool]]:
         found: dict[str, list[bool]] = {}

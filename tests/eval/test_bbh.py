@@ -137,17 +137,52 @@ def test_protocol(reply, answer):
         ("So the answer is ]]>.", "] ] >", False, True),
         ("So the answer is 14.", "4", False, False),
         ("", "4", False, False),
+        ("So the answer is option (B).", "(B)", False, True),
+        ("So the answer is Option B.", "(B)", False, True),
+        ("The answer is （B）。", "(B)", False, True),
+        ("The answer is \\boxed{B}.", "(B)", False, True),
+        ("The answer is $\\boxed{\\text{(B)}}$", "(B)", False, True),
+        ("The answer is **(B) 12/24/1987**.", "(B)", False, True),
+        ("The answer is b) the 24th", "(B)", False, True),
+        ("The answer is (B). (A) is the day before.", "(B)", False, True),
+        ("The answer is (A). (B) is the day before.", "(B)", False, False),
+        ("The answer is 12/24/1987.", "(B)", False, True),
+        ("**Step 1**: look.\n\n**(B)**", "(B)", False, True),
+        ("答案是（Ｂ）。", "(B)", False, True),
+        ("A new day begins.", "(A)", False, False),
+        ("The answer is - 50.", "-50", False, True),
+        ("The answer is \u221250.", "-50", False, True),
+        ("The answer is 8 objects.", "8", False, True),
+        ("The answer is 8.\nQ: next\nA: the answer is 3.", "8", False, True),
+        ("The answer is 8.\r\n\r\nQ: next\r\nA: the answer is 3.", "8", False, True),
+        ("8 fruits: 3 + 5 = 8.", "8", False, True),
+        ("The answer is No, because it is false.", "No", False, True),
+        ("The answer is 'yes'.", "Yes", False, True),
+        ("So the answer is that the argument is deductively invalid.", "invalid", False, True),
+        ("The argument is not valid.", "invalid", False, True),
+        ("The answer is **False**", "False", False, True),
+        ("The answer is True or False.", "True", False, False),
+        ("So the answer is: barn, damp, dot.", "barn damp dot", False, True),
+        ("So the answer is:\n1. barn\n2. damp\n3. dot\n\nThese are sorted.", "barn damp dot", False, True),
+        ("The answer is 'Barn' 'damp' 'dot'", "barn damp dot", False, True),
+        ("The answer is barn, damp, and dot.", "barn damp dot", False, True),
+        ("The answer is damp barn dot.", "barn damp dot", False, False),
+        ("So the answer is `] ] >`.", "] ] >", False, True),
+        ('So the answer is "] ] >", since these were open.', "] ] >", False, True),
+        ("So the answer is ] >.", "] ] >", False, False),
     ],
 )
 def test_both_readings(reply, target, correct, robust):
-    marks = score(reply, target, cot=True)
+    marks = score(reply, target, cot=True, question="Which day?\nOptions:\n(A) 12/23/1987\n(B) 12/24/1987")
     assert (marks["correct"], marks["correct_robust"]) == (correct, robust)
 
 
 def test_answer_only_replies_are_the_answer():
     assert score(" True\n\nQ: next", "True", cot=False)["correct"]
-    assert read_robust("True, because", cot=False) == "True, because"
-    assert same("True, because", "True") and not same("Truely", "True")
+    assert read_robust("True, because", "True", cot=False) == "true"
+    assert same("true", "True") and not same("truely", "True")
+    assert score("8 objects (3 + 5)\n\nQ: next", "8", cot=False)["correct_robust"]
+    assert score("B\n", "(B)", cot=False)["correct_robust"]
 
 
 def test_a_missing_prompt_is_an_error(tmp_path, rescore):

@@ -10,9 +10,10 @@ CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "replies.json
 LINES = CASES.read_text(encoding="utf-8").split("\n") if CASES.exists() else []
 ROWS = [row for row in map(json.loads, filter(None, LINES)) if row["script"] not in ("humaneval", "mbpp")]
 LETTERS = [row for row in ROWS if row["script"].startswith("choice_")]
-SCRIPTS = ("gsm8k",)
+SCRIPTS = ("gsm8k", "bbh")
 # Of the same kinds, ours: script, flags, id, reply, the robust verdict.
-CHAT, BASE = ("--chat",), ("--base",)
+CHAT, BASE, DATES = ("--chat",), ("--base",), ("--subjects", "date_understanding")
+OBJECTS, SUMS = ("--subjects", "object_counting"), ("--subjects", "multistep_arithmetic_two")
 OWN = [
     ("gsm8k", CHAT, "test/2", "＄７０，０００", True),
     ("gsm8k", CHAT, "test/2", "His profit is **$70,000**. (He spent $130,000.)", True),
@@ -22,6 +23,10 @@ OWN = [
     ("gsm8k", (*BASE, "--cut-replies"), "test/2", "\ufeffThe answer is 70000\r\n\r\nIt is 5", True),
     ("gsm8k", BASE, "test/2", "The profit is 70000.\n\nQuestion: Next\nThe answer is 5", True),
     ("gsm8k", BASE, "test/2", "1.\n\n2.\n\n#### 70000\n\n", True),
+    ("bbh", DATES, "date_understanding/0", "The answer is **B**, 12/25/1937.", True),
+    ("bbh", DATES, "date_understanding/0", "The answer is 12/25/1937.\r\nQ: next\r\nThe answer is (A).", True),
+    ("bbh", SUMS, "multistep_arithmetic_two/2", "= -50.\n\nSo the answer is $\\boxed{-50}$.", True),
+    ("bbh", OBJECTS, "object_counting/0", "I count 3 + 5 objects. The answer is **8**, not 9.", True),
 ]
 
 
