@@ -7,9 +7,10 @@
 the Minerva paper (Lewkowycz et al. 2022, appendix D.2), in minerva_4shot.json; --shots-file takes others in its form.
 
 protocol: the text between `Final Answer: The final answer is` and `. I hope it is correct`, else the last \\boxed{};
-equal to the reference after the Minerva normalisation (appendix D.1). robust: the answer wherever it stands,
-mathematically equal by math-verify. Each comparison runs in a worker process with a limit of CPU time and memory, for
-an answer such as 9^{9^{9^9}} would never end; an item over the limit is tried once more and then counts as unequal.
+equal to the reference after the Minerva normalisation (appendix D.1). robust: the answer that the reply announces, in a
+box or in words, else its last formula; mathematically equal by math-verify, and in the same unit. Each comparison runs
+in a worker process with a limit of CPU time and memory, for an answer such as 9^{9^{9^9}} would never end; an item over
+the limit is tried once more and then counts as unequal.
 Not published, ours: the prompt ends in `Solution:` and a newline; generation stops at the next `Problem:`.
 """
 
@@ -36,6 +37,7 @@ from harness.data import (
 )
 from harness.equivalence import Equivalence
 from harness.errors import UserError, run_script
+from harness.formulas import in_the_same_unit, read_formula
 from harness.run import Run
 from harness.stats import accuracy
 
@@ -140,21 +142,6 @@ def extract(reply: str) -> str | None:
     return announced.group(1).strip() if announced else last_boxed(reply)
 
 
-def extract_robust(reply: str) -> str | None:
-    """robust: the last `Final Answer:`, else the last box, `answer is`, formula or number."""
-    if not (said := _announced(r"Final Answer:(?: The final answer is)?", reply)):
-        said = last_boxed(reply) or _announced(r"(?i:\banswer(?: is\b:?|:))", reply)
-    if not said and (found := re.findall(r"\$([^$\n]+)\$|(-?\d[\d,]*(?:\.\d+)?)", reply)):
-        said = found[-1][0] or found[-1][1]
-    return said
-
-
-def _announced(words: str, reply: str) -> str | None:
-    """What follows the last of these words up to the end of its sentence or line."""
-    found = re.findall(words + r"\s*(\S.*?)(?:\. I hope|\.?\s*(?:\n|$))", reply)
-    return (last_boxed(found[-1]) or found[-1]) if found else None
-
-
 def last_boxed(text: str) -> str | None:
     """What stands in the last \\boxed{...} or \\fbox{...} with balanced braces, or after the last `\\boxed `."""
     start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
@@ -207,14 +194,11 @@ def normalise(answer: str) -> str:
 
 
 def score(reply: str, solution: str, equivalence: Equivalence) -> dict[str, Any]:
-    """Both readings of a reply and both verdicts. `solution` is the row's, its answer in the last \\boxed{}."""
+    """Both extractions of a reply and both verdicts. `solution` is the row's, its answer in the last \\boxed{}."""
     gold = last_boxed(solution) or ""
-    reply = truncate(reply)
-    answer, loose = extract(reply), extract_robust(reply)
+    answer, loose = extract(truncate(reply)), read_formula(reply)
     prediction = None if answer is None else normalise(answer)
-    same: bool | None = False
-    if loose is not None:
-        same = normalise(loose) == normalise(gold) or equivalence.equal(gold, loose)
+    same = False if loose is None else equal(gold, loose, equivalence)
     return {
         "prediction": prediction,
         "gold": normalise(gold),
@@ -223,6 +207,22 @@ def score(reply: str, solution: str, equivalence: Equivalence) -> dict[str, Any]
         "correct_robust": bool(same),
         **({"timed_out": True} if same is None else {}),
     }
+
+
+def equal(gold: str, answer: str, equivalence: Equivalence) -> bool | None:
+    """robust: whether the answers are equal; None where the comparison passed its limit.
+
+    The normalisation takes an equation for its right side, and no notice of units: x = 2 is not y = 2, and 5 cents are
+    not $5.
+    """
+    converted = in_the_same_unit(gold, answer)
+    if converted is None:
+        return False
+    if "=" in gold or "=" in converted:
+        same = "".join(gold.split()) == "".join(converted.split())
+    else:
+        same = normalise(gold) == normalise(converted)
+    return same or equivalence.equal(gold, converted)
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from .replies import Text, questions, sentence
+from .replies import Text, questions, sentence, without_reason
 
 # A sign, thousands with commas or plain digits, decimals. A minus between two numbers is an operator ("10-3 is 7, 10-7"
 # ends in 7), a dollar may stand behind the sign, a full stop that ends the sentence is no decimal point, and leading
@@ -48,12 +48,6 @@ FIRST = re.compile(
     r"(?:\s*(?:\\times|\\cdot|[×x*])\s*10\s*\^\s*\{?\s*(?P<power>[0-9]{1,2})\b)?",
     re.IGNORECASE,
 )
-# What follows these words is not the answer but its reason, its check, or what it is not.
-REASON = re.compile(
-    r"[\s,;(，]*(?:\b(?:because|since|as|which|where|when|so|given|assuming|not|rather than|instead of)\b"
-    r"|因为|其中|由于|而不是|而非)",
-    re.IGNORECASE,
-)
 WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty""".split()
 
@@ -61,7 +55,7 @@ WORDS = """zero one two three four five six seven eight nine ten eleven twelve t
 def _announced(said: str, outright: bool) -> float | None:
     """The number in the sentence that an announcement begins."""
     clause = sentence(said)
-    head = REASON.split(clause, maxsplit=1)[0]
+    head = without_reason(clause)
     if not ANY_NUMBER.search(head):
         word = re.match(r"[a-z]+", head.lower())
         if word and word[0] in WORDS:

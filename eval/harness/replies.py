@@ -48,12 +48,14 @@ def without_latex(text: str) -> str:
 
 
 class Announced(NamedTuple):
-    """text: what stands behind an announcement, up to the end of the box or of the reply, for where an answer ends
-    depends on what is looked for; outright: it is the answer, where behind a mere `Answer:` a whole solution may stand.
+    """text: what stands behind an announcement, up to the end of the reply, for where an answer ends depends on what is
+    looked for; of a box, what is in it. outright: it is the answer, where behind a mere `Answer:` a whole solution may
+    stand.
     """
 
     text: str
     outright: bool
+    boxed: bool = False
 
 
 class Text(NamedTuple):
@@ -65,7 +67,7 @@ class Text(NamedTuple):
 
     def announced(self) -> list[Announced]:
         """The announcements of an answer, the last one first."""
-        found = {start: Announced(self.text[start:end], True) for start, end in self.boxes}
+        found = {start: Announced(self.text[start:end], True, True) for start, end in self.boxes}
         for match in ANNOUNCEMENT.finditer(self.text):
             if match.end() not in found and not supposed(self.text[: match.start()]):
                 found[match.end()] = Announced(self.text[match.end() :], not match[0].rstrip().endswith(":"))
@@ -100,13 +102,27 @@ def supposed(before: str) -> bool:
 
 def sentence(text: str) -> str:
     """The first sentence of the text, or its first line that is not empty."""
-    return re.split(r"[.!?](?=\s|$)|[。；;！？\n]", text.strip(), maxsplit=1)[0].strip()
+    return re.split(r"[.!?](?=\s|$)|(?<!\\);|[。；！？\n]", text.strip(), maxsplit=1)[0].strip()
 
 
-# A question of the model's own, at the beginning of a line or behind a sentence.
+# What follows these words is not the answer but its reason, its check, or what it is not.
+REASON = re.compile(
+    r"[\s,;(，]*(?:(?<!\\)\b(?:because|since|as|which|where|when|so|given|assuming|not|rather than|instead of)\b"
+    r"|因为|其中|由于|而不是|而非)",
+    re.IGNORECASE,
+)
+
+
+def without_reason(clause: str) -> str:
+    """The clause up to the words that begin a reason or a condition."""
+    return REASON.split(clause, maxsplit=1)[0]
+
+
+# A question of the model's own, at the beginning of a line or behind a sentence. "Question 3:" is not: a solution may
+# go through the parts of its problem.
 QUESTION = re.compile(
-    r"^[ \t>#*_-]*(?:(?:(?:next |new )?(?:question|problem|exercise)(?:[ \t]*\d+)?|q\d*|human|user)[*_ \t]*:"
-    r"|(?:问题|题目|下一题)[ \t]*\d*[*_ \t]*:)|(?-i:\bQuestion:)",
+    r"^[ \t>#*_-]*(?:(?:(?:next |new )?(?:question|problem|exercise)|q|human|user)[*_ \t]*:"
+    r"|(?:问题|题目|下一题)[*_ \t]*:)|(?-i:\bQuestion:)",
     re.IGNORECASE | re.MULTILINE,
 )
 

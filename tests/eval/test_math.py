@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import evaluate_math
 import pytest
-from evaluate_math import Equivalence, extract, extract_robust, last_boxed, normalise, prompt, score
+from evaluate_math import Equivalence, equal, extract, last_boxed, normalise, prompt, score
 
 from harness.errors import UserError
+from harness.formulas import read_formula
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,10 @@ def test_prompt_ends_where_the_solution_begins():
         (
             "so\nFinal Answer: The final answer is $\\frac{1}{2}$. I hope it is correct.",
             "$\\frac{1}{2}$",
-            "$\\frac{1}{2}$",
+            "\\frac{1}{2}",
         ),
-        ("Final Answer: The final answer is $3.5$. I hope it is correct.", "$3.5$", "$3.5$"),
-        ("Final Answer: The final answer is $7$", None, "$7$"),  # cut off: the protocol wants the whole sentence
+        ("Final Answer: The final answer is $3.5$. I hope it is correct.", "$3.5$", "3.5"),
+        ("Final Answer: The final answer is $7$", None, "7"),  # cut off: the protocol wants the whole sentence
         ("we get \\boxed{\\frac{1}{\\sqrt{2}}} and stop", "\\frac{1}{\\sqrt{2}}", "\\frac{1}{\\sqrt{2}}"),
         ("first \\boxed{1}, then \\boxed{2}", "2", "2"),
         ("The answer is \\boxed{5}.", "5", "5"),
@@ -51,7 +52,7 @@ def test_prompt_ends_where_the_solution_begins():
 )
 def test_extraction(reply, protocol, robust):
     assert extract(reply) == protocol
-    assert extract_robust(reply) == robust
+    assert read_formula(reply) == robust
 
 
 @pytest.mark.parametrize(
@@ -183,6 +184,35 @@ def test_score_holds_both_verdicts(equivalence):
     assert (decimal["correct"], decimal["correct_robust"]) == (False, True)
     nothing = score("", solution, equivalence)
     assert (nothing["prediction"], nothing["correct"], nothing["correct_robust"]) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "same"),
+    [
+        ("y = 2", "x = 2", False),
+        ("y = 2", "2", True),
+        ("2", "y = 2", True),
+        ("5x - 7y + 11z + 4 = 0", "x + y + z = 0", False),
+        ("5x - 7y + 11z + 4 = 0", "0", False),
+        ("5x - 7y + 11z + 4 = 0", "10x - 14y + 22z + 8 = 0", True),
+        ("y = 2x + 3", "2x + 3", True),
+        ("y = 2x + 3", "y = 3", False),
+        ("\\$5", "5 cents", False),
+        ("\\$5", "500\\text{ cents}", True),
+        ("\\$5", "5\\text{ dollars}", True),
+        ("\\$5", "5", True),
+        ("5.4 \\text{ cents}", "\\$5.4", False),
+        ("5.4 \\text{ cents}", "\\$0.054", True),
+        ("12\\text{ cm}", "12\\text{ inches}", False),
+        ("12\\text{ cm}", "12 centimeters", True),
+        ("12", "12\\text{ ways}", True),
+        ("\\frac{1}{2}", "0.5", True),
+        ("\\text{even}", "even", True),
+        ("\\text{(C)}", "C", True),
+    ],
+)
+def test_equations_and_units_are_compared_as_such(gold, answer, same, equivalence):
+    assert equal(gold, answer, equivalence) is same
 
 
 def test_every_reference_has_an_answer_that_equals_itself(shared):

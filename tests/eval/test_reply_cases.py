@@ -10,7 +10,7 @@ CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "replies.json
 LINES = CASES.read_text(encoding="utf-8").split("\n") if CASES.exists() else []
 ROWS = [row for row in map(json.loads, filter(None, LINES)) if row["script"] not in ("humaneval", "mbpp")]
 LETTERS = [row for row in ROWS if row["script"].startswith("choice_")]
-SCRIPTS = ("gsm8k", "bbh")
+SCRIPTS = ("gsm8k", "math", "bbh")
 # Of the same kinds, ours: script, flags, id, reply, the robust verdict.
 CHAT, BASE, DATES = ("--chat",), ("--base",), ("--subjects", "date_understanding")
 OBJECTS, SUMS = ("--subjects", "object_counting"), ("--subjects", "multistep_arithmetic_two")
@@ -23,6 +23,10 @@ OWN = [
     ("gsm8k", (*BASE, "--cut-replies"), "test/2", "\ufeffThe answer is 70000\r\n\r\nIt is 5", True),
     ("gsm8k", BASE, "test/2", "The profit is 70000.\n\nQuestion: Next\nThe answer is 5", True),
     ("gsm8k", BASE, "test/2", "1.\n\n2.\n\n#### 70000\n\n", True),
+    ("math", (), "test/4850", "\\boxed{10x - 14y + 22z + 8 = 0}", True),
+    ("math", (), "test/4850", "The plane is $5x - 7y + 11z + 4 = 1$.", False),
+    ("math", (), "test/0", "The answer is **2**, since $x^2+x-6=(x+3)(x-2)$.", True),
+    ("math", (), "test/0", "因此答案是 2。验证：x=-3 或 x=2。\r\n", True),
     ("bbh", DATES, "date_understanding/0", "The answer is **B**, 12/25/1937.", True),
     ("bbh", DATES, "date_understanding/0", "The answer is 12/25/1937.\r\nQ: next\r\nThe answer is (A).", True),
     ("bbh", SUMS, "multistep_arithmetic_two/2", "= -50.\n\nSo the answer is $\\boxed{-50}$.", True),

@@ -93,6 +93,6 @@ def test_announcements(reply, announced):
 
 
 def test_questions_of_the_models_own_are_parted():
-    reply = "It is 4.\r\n\r\nQuestion: 5?\r\nIt is 5.\n**Question 3:** 6?"
+    reply = "It is 4.\r\n\r\nQuestion: 5?\r\nIt is 5.\n**Next question:** 6?"
     assert [found.text.strip() for found in questions(reply)] == ["It is 4.", "5?\nIt is 5.", "6?"]
     assert [found.text.strip() for found in questions("Q: 5?\nA: 5")] == ["5?\nA: 5"]
