@@ -115,7 +115,7 @@ class Run(Reporting):
     # -- asking --------------------------------------------------------------------------------------------------------
 
     def choose(self, candidates: Sequence[str], max_seq_len: int | None = None) -> Iterator[tuple[Item, list[float]]]:
-        """Next-token logits of the candidates (texts of one token each) for every unfinished item.
+        """Next-token logits of the candidates (texts that are one token behind the prompt) for every unfinished item.
 
         Prompts over `max_seq_len` tokens keep their last `max_seq_len - 1`, as published; their lines say `cut`.
         """
@@ -127,16 +127,17 @@ class Run(Reporting):
             return
         if not todo:
             return
-        ids = self.engine.single_tokens(candidates)
         from .engine import ChoiceRequest
 
         requests = []
-        for item, tokens in zip(todo, self.engine.encode([item.prompt for item in todo], self.chat), strict=True):
+        prompts = [item.prompt for item in todo]
+        ids = self.engine.candidate_ids(prompts, candidates, self.chat)
+        for item, tokens, own in zip(todo, self.engine.encode(prompts, self.chat), ids, strict=True):
             if max_seq_len is not None and len(tokens) > max_seq_len:
                 self.was_cut.add(item.key)
                 tokens = tokens[len(tokens) - max_seq_len + 1 :]
             self._keep_prompt(item, tokens)
-            requests.append(ChoiceRequest(tokens, ids))
+            requests.append(ChoiceRequest(tokens, own))
         with progress(self.benchmark, len(self.items) - len(todo), len(self.items)) as bar:
             for index, logits in self.engine.choose(requests):
                 yield todo[index], logits

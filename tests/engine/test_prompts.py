@@ -98,9 +98,10 @@ def test_qwens_stop_tokens(qwen: QWenTokenizer) -> None:
 
 
 def test_answers_of_one_token(qwen: QWenTokenizer) -> None:
-    assert Encoder(qwen).single_tokens([" A", " B"]) == tuple(qwen.encode(" A") + qwen.encode(" B"))
-    with pytest.raises(UserError, match="splits the answer"):
-        Encoder(qwen).single_tokens([" Albuquerque"])
+    found = Encoder(qwen).candidate_ids(["1 + 1\nAnswer:", "1 + 2\nAnswer:"], [" A", " B"])
+    assert found == [tuple(qwen.encode(" A") + qwen.encode(" B"))] * 2
+    with pytest.raises(UserError, match="no token of its own for the answer ' Albuquerque' behind 'Answer:'"):
+        Encoder(qwen).candidate_ids(["1 + 1\nAnswer:"], [" Albuquerque"])
 
 
 # -- other models ----------------------------------------------------------------------------------

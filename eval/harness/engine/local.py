@@ -191,9 +191,11 @@ class LocalEngine:
             for tokens, seed in zip(prompts, seeds, strict=True)
         ]
 
-    def single_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
-        """The ids of texts that are one token each; UserError where the tokenizer splits one."""
-        return self.encoder.single_tokens(texts)
+    def candidate_ids(
+        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = False
+    ) -> list[tuple[int, ...]]:
+        """For each prompt the ids of its candidates, one token each: see Encoder.candidate_ids."""
+        return self.encoder.candidate_ids(prompts, candidates, chat)
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
         """See `Engine.choose`."""

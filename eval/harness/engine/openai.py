@@ -260,11 +260,11 @@ class OpenAIEngine:
         if request.headers.get("x-stainless-retry-count", "0") != "0":  # set by the client
             self._count("retried")
 
-    def single_tokens(self, texts: Sequence[str]) -> NoReturn:
+    def candidate_ids(self, *_: Any) -> NoReturn:
         raise UserError("an OpenAI-compatible endpoint gives texts, no logits of choices; use --engine local")
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> NoReturn:
-        self.single_tokens(())
+        self.candidate_ids()
 
     def score(self, *_: Any) -> NoReturn:
         raise UserError("an OpenAI-compatible endpoint gives no likelihoods of a given text; use --engine local")

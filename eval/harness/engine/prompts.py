@@ -20,6 +20,12 @@ PLACEHOLDER = "\u2042content\u2042"
 CUT = "\u2042cut\u2042"
 
 
+def _closing_tokens(tokenizer: Any) -> int:
+    bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    before = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
+    return max(0, len(framed) - before - len(bare))
+
+
 class Encoder:
     """The two ways a prompt goes in, for a first-generation Qwen tokenizer or any other of transformers."""
 
@@ -32,6 +38,8 @@ class Encoder:
             template = str(getattr(tokenizer, "chat_template", None) or "")
             #: parts of the chat frame that are not marked special, such as Qwen3's <think>
             self.markup = {token.content for token in added if token.content in template} - self.special
+            #: how many special tokens the tokenizer puts behind a text, such as BERT's [SEP]: a prompt goes on
+            self.closing = _closing_tokens(tokenizer)
 
     def plain(self, prompts: Sequence[str], raw: bool = False) -> list[np.ndarray]:
         """A base model's prompt: ordinary text (other tokenizers add what they add by default, such as a BOS).
@@ -43,6 +51,7 @@ class Encoder:
             lists = self.tokenizer.tokenizer.encode_ordinary_batch(list(texts), num_threads=os.cpu_count() or 1)
         else:
             lists = [self.tokenizer(text, split_special_tokens=self._hostile(text))["input_ids"] for text in prompts]
+            lists = [ids[: len(ids) - self.closing] for ids in lists]
         if not all(map(len, lists)):
             raise UserError("a prompt is empty: a base model needs a text to go on from (look for an empty question)")
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
@@ -108,17 +117,41 @@ class Encoder:
             ends.add(self.tokenizer.eos_token_id)
         return frozenset(ends)
 
-    def single_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
+    def candidate_ids(
+        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = False
+    ) -> list[tuple[int, ...]]:
+        """For each prompt the token by which it goes on with each candidate: what prompt + candidate has behind the
+        prompt's own tokens. Never the candidate encoded alone: SentencePiece puts a blank before it (`▁A`).
+
+        Prompts whose last lines are the same go on alike, so each such line costs a few prompts' encoding.
+        Raises UserError where a candidate is not one token.
+        """
+        by_line: dict[str, tuple[int, ...]] = {}
         found = []
-        for text in texts:
-            ids = (
-                self.tokenizer.encode_plain(text)
-                if self.qwen
-                else self.tokenizer(text, add_special_tokens=False)["input_ids"]
-            )
-            if len(ids) != 1:
+        for prompt in prompts:
+            line = prompt[prompt.rstrip().rfind("\n") + 1 :]
+            if line not in by_line:
+                by_line[line] = self._added(prompt, candidates, chat)
+            found.append(by_line[line])
+        return found
+
+    def _added(self, prompt: str, candidates: Sequence[str], chat: bool) -> tuple[int, ...]:
+        if chat:
+            start, *longer = self.chat([prompt] * (len(candidates) + 1), ["", *candidates])
+        else:
+            start, *longer = self.plain([prompt, *(prompt + text for text in candidates)])
+        found = []
+        for text, ids in zip(candidates, longer, strict=True):
+            before = start
+            if not np.array_equal(ids[: len(start)], start):
+                # The tokenizer has a token for the prompt's end and the candidate together. The prompt's tokens are
+                # what the model has seen, so it goes on with the candidate as it stands where nothing can join it.
+                before, ids = self.plain(["\n", f"\n{text}"])
+            if len(ids) != len(before) + 1 or not np.array_equal(ids[:-1], before):
+                line = prompt.rstrip().rpartition("\n")[2]
                 raise UserError(
-                    f"this tokenizer splits the answer {text!r} into {len(ids)} tokens; choices need one each"
+                    f"this tokenizer has no token of its own for the answer {text!r} behind {line[-40:]!r}; "
+                    f"choices need one token each (--chat asks for a reply in place of logits)"
                 )
-            found.append(int(ids[0]))
+            found.append(int(ids[-1]))
         return tuple(found)
