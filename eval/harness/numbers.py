@@ -65,25 +65,26 @@ def _announced(said: str, outright: bool) -> float | None:
     first = FIRST.match(head)
     if first is None and not outright:
         return None
-    if first is None or re.match(r"\s*[-+*/×÷=≈]", head[first.end() :]):  # x = 5, 2 + 3 = 5
-        _, equals, result = head.replace("≈", "=").rpartition("=")
-        first = (FIRST.match(result) if equals else None) or first
-    return (
-        last_number(head) if first is None else _value(first["sign"], first["number"]) * 10 ** int(first["power"] or 0)
-    )
+    if first is None or SUM.match(head, first.end()):
+        result = FIRST.match(head.replace("≈", "=").rpartition("=")[2])
+        first = result or first
+    if first is None:
+        return last_number(head)
+    return _value(first["sign"], first["number"]) * 10 ** int(first["power"] or 0)
+
+
+SUM = re.compile(r"\s*(?:[A-Za-z-]+\s*){0,3}(?:[-+*/×÷=≈]|x\s*\d).*[=≈]", re.DOTALL)  # 2 + 3 = 5, 28 days / 7 = 4 weeks
+HEADING = re.compile(r"\W*(?:\d+[.)]\s|step|part|第|步)|.*:$", re.IGNORECASE)
 
 
 def _bold(text: Text) -> float | None:
-    """The number of the last bold words that are no heading."""
+    """The number of the last bold words that are no heading; its sign may stand before them."""
     for start, end in reversed(text.bold):
-        words = text.text[start:end]
-        heading = (
-            words.endswith(":")
-            or text.text[end : end + 1] == ":"
-            or re.match(r"\W*(?:\d+[.)]\s|step|part|第|步)", words, re.I)
-        )
-        if not heading and (value := last_number(words)) is not None:
-            return value
+        if HEADING.match(text.text[start:end]) or text.text[end : end + 1] == ":":
+            continue
+        found = [number for number in ANY_NUMBER.finditer(text.text, max(0, start - 1), end) if number.end() > start]
+        if found:
+            return _value(found[-1]["sign"], found[-1]["number"])
     return None
 
 

@@ -9,10 +9,13 @@ Replies are read in two ways. protocol: `read_action`, `calls_a_tool`, as the pu
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from .replies import plain_lines
 
 
 class Tool(NamedTuple):
@@ -113,7 +116,14 @@ _INPUT = _label("action[ _]?input", before=r"|(?<=\s)")  # also on the line of t
 _NEXT = _label("observation|thought|final[ _]?answer|action(?:[ _]?input)?")
 _FINAL = _label("final[ _]?answer")
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)(?:```|$)", re.DOTALL)
-_NO_TOOL = {"", "none", "null", "n/a", "no action", "无", "无需", "不需要"}
+# What stands for a tool's name where none is called: "None", "no tool needed", "N/A", 无需调用, 不需要使用工具, 无.
+_NO_TOOL = re.compile(
+    r"(?:none|null|nil|nothing|no|not|n/?a)(?![\w-])|.*(?:\bno (?:\w+ ){0,2}(?:tools?|actions?|apis?|calls?|need)\b"
+    r"|(?:\bnot|n't) (?:need|necessary|required|applicable|use|call))"
+    r"|无$|无\W|[无没](?:可用|合适|工具|动作|行动|操作|有)"
+    r"|.*(?:[不无](?:需|须|必)|不用|[不未](?:调用|使用|采取))",
+    re.IGNORECASE,
+)
 
 
 def read_action_robust(reply: str) -> Action | None:
@@ -121,6 +131,7 @@ def read_action_robust(reply: str) -> Action | None:
 
     The input ends at the next label; code fences around it are taken away.
     """
+    reply = plain_lines(reply)
     if not (start := _ACTION.search(reply)):
         return None
     behind = reply[start.end() :]
@@ -130,7 +141,7 @@ def read_action_robust(reply: str) -> Action | None:
     else:  # no input before the next step
         name, rest = behind[: here.start()] if here else behind, ""
     name = name.strip().split("\n")[0].strip(" \t*_`\"'.。[]")
-    if name.lower() in _NO_TOOL:
+    if not name or _NO_TOOL.match(name):
         return None
     end = _NEXT.search("\n" + rest)
     return Action(name, _unfenced(rest[: max(0, end.start() - 1)] if end else rest))
@@ -143,18 +154,43 @@ def _unfenced(text: str) -> str:
 
 
 def canonical_json_robust(text: str) -> str:
-    """robust: as `canonical_json`, for the first object or list in `text`, whatever stands around it."""
+    """robust: as `canonical_json`, for the first object or list in `text`, whatever stands around it; one that is
+    written as in Python (`{'a': None}`) or in Chinese quotes and colons counts too."""
     import json5
 
     begin = re.search(r"[{\[]", text)
-    try:
-        value, problem, _ = json5.parse(text[begin.start() :] if begin else text, consume_trailing=False)
-        return "" if problem else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    except Exception:  # as above
-        return ""
+    text = text[begin.start() :] if begin else text
+    for read in (
+        lambda: json5.parse(text, consume_trailing=False),
+        lambda: _python(text),
+        lambda: _python(_western(text)),
+    ):
+        try:
+            value, problem, _ = read()
+            if not problem:
+                return json.dumps(value, ensure_ascii=False, sort_keys=True)
+        except Exception:  # as above; TypeError for what JSON cannot hold
+            continue
+    return ""
+
+
+def _python(text: str) -> tuple[Any, str | None, int]:
+    """The longest Python literal at the beginning of the text; as json5.parse gives a value."""
+    ends = [found.end() for found in re.finditer(r"[}\]]", text)][-20:]
+    for end in reversed(ends):
+        try:
+            return ast.literal_eval(text[:end]), None, end
+        except (ValueError, SyntaxError):
+            continue
+    return None, "no literal", 0
+
+
+def _western(text: str) -> str:
+    return text.translate(str.maketrans("“”‘’：，", "\"\"'':,"))
 
 
 def read_final_answer(reply: str) -> str | None:
     """robust: the text behind the first `Final Answer:`, None where the reply gives none."""
+    reply = plain_lines(reply)
     found = _FINAL.search(reply)
     return reply[found.end() :].strip() if found else None

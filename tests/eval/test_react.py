@@ -92,6 +92,41 @@ def test_the_robust_reading_of_an_input_takes_the_value_in_the_text():
     assert canonical_json_robust("nothing of the kind") == canonical_json_robust("{'a': ") == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("{'city': 'Bath', 'days': None}", '{"city": "Bath", "days": null}'),
+        ("{'a': True, \"b\": [False, 'it\\'s']} and so on", '{"a": true, "b": [false, "it\'s"]}'),
+        ("{“城市”：“北京”，“天”：2}", '{"城市": "北京", "天": 2}'),
+        ("{'a': open}", ""),
+        ("{'a': {1, 2}}", ""),
+    ],
+)
+def test_inputs_as_python_or_a_chinese_keyboard_writes_them(text, canonical):
+    assert canonical_json_robust(text) == canonical
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["None", "none needed", "None (no tool is needed)", "No tool needed.", "no action", "N/A", "not applicable", "NULL",
+     "I do not need a tool", "There is no need to call an API", "No tools are required", "无", "无。", "无需调用",
+     "无需使用工具", "不需要工具", "不需要调用任何工具", "没有合适的工具", "不使用工具", "我不需要使用任何工具", "无工具", "**None**"],
+)  # fmt: skip
+def test_a_name_that_says_no_tool_is_needed_is_no_call(name):
+    for reply in (
+        f"Thought: x\nAction: {name}\nFinal Answer: hello",
+        f"Thought: x\r\nAction: {name}\r\nAction Input: {{}}",
+    ):
+        assert read_action_robust(reply) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["notes", "no_op", "nota", "无人机查询", "不动产登记", "未来天气", "google_search", "没药库"]
+)
+def test_a_tool_may_be_called_nearly_so(name):
+    assert read_action_robust(f"Action: {name}\r\nAction Input: {{}}\r\n") == Action(name, "{}")
+
+
 def test_the_final_answer():
     assert read_final_answer("Thought: so\nFinal Answer: 12 km\nby bus") == "12 km\nby bus"
     assert read_final_answer("final answer：十二公里") == "十二公里"

@@ -44,6 +44,8 @@ def test_a_number_however_it_is_written(number, said):
         ("The answer is eight, not 9.", 8),
         ("The answer is about 3.5 hours.", 3.5),
         ("First 1 and 2.\n\nThen the profit is 70000.", 70000),
+        ("The answer is 28 days / 7 days a week = 4 weeks.", 4),
+        ("It was -**7** degrees.", -7),
         ("答案：8个苹果，因为3+5=8，每人4个", 8),
         ("所以答案是8。\n验证：2+6=8，6-2=4", 8),
         ("因此一共需要8个。", 8),
