@@ -110,7 +110,8 @@ def test_inputs_as_python_or_a_chinese_keyboard_writes_them(text, canonical):
     "name",
     ["None", "none needed", "None (no tool is needed)", "No tool needed.", "no action", "N/A", "not applicable", "NULL",
      "I do not need a tool", "There is no need to call an API", "No tools are required", "无", "无。", "无需调用",
-     "无需使用工具", "不需要工具", "不需要调用任何工具", "没有合适的工具", "不使用工具", "我不需要使用任何工具", "无工具", "**None**"],
+     "无需使用工具", "不需要工具", "不需要调用任何工具", "没有合适的工具",
+     "不使用工具", "我不需要使用任何工具", "无工具", "**None**"],
 )  # fmt: skip
 def test_a_name_that_says_no_tool_is_needed_is_no_call(name):
     for reply in (
