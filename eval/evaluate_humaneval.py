@@ -9,32 +9,35 @@ Protocol: QwenLM/Qwen, eval/evaluate_humaneval.py and eval/evaluate_chat_humanev
 
 Programs run in the sandbox (harness/sandbox), never here. Two readings of a reply, with the published one's defects:
 the base protocol cuts at the first blank line and at any `def `, so a body with either is lost; the chat protocol
-keeps the body of one function and drops what stood before it (imports, helpers). The robust ones do not.
-A `completion` of a human-eval file is a finished program part: it is appended to the prompt as it is, by both readings.
+keeps the body of one function and drops what stood before it (imports, helpers). The robust one (harness/programs.py)
+takes the function with all that it needs, and nothing else. `completion` of a human-eval file goes behind the prompt as
+it is, `solution` of an EvalPlus file is the program as it is, by both readings.
 `human_eval_samples.jsonl` in the output folder is what `evaluate_functional_correctness` reads.
 """
 
 import ast
-import gzip
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import tables
+from harness import programs, tables
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, file_sha256, locate, read_jsonl
-from harness.errors import UserError, one_line, run_script
+from harness.data import TEXT, Hub, Item, choose_subjects, file_sha256, locate_files, no_duplicates
+from harness.data import read_rows as read_table
+from harness.data import tables as data_tables
+from harness.errors import UserError, run_script
+from harness.python_source import parsed
+from harness.replies import plain_lines
 from harness.run import Run
 from harness.sandbox import Check, Sandbox, Verdict, scoring, warn_unsandboxed
-from harness.sandbox.scoring import parsed
 
 HUB = Hub("openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet")
-FILE = "HumanEval.jsonl.gz"
+FILES = ("HumanEval.jsonl.gz", "HumanEval.jsonl", *data_tables("openai_humaneval", "test"), *data_tables("", "test"))
 OFFICIAL_N = 164
-FIELDS = ("task_id", "prompt", "entry_point", "test")
+FIELDS = {"task_id": TEXT, "prompt": TEXT, "entry_point": TEXT, "test": TEXT}
 END = "<|endoftext|>"
 SECONDS = 3.0  # of the program's own time a problem, as in human-eval
 PLUS_SECONDS = 10.0  # EvalPlus has hundreds of calls a problem
@@ -42,24 +45,10 @@ PLUS_SECONDS = 10.0  # EvalPlus has hundreds of calls a problem
 # --- data ---
 
 
-def read_rows(source: Path, needs: Sequence[str] = FIELDS) -> list[dict[str, Any]]:
-    """The problems of a folder, of a .jsonl or .jsonl.gz file, or of the hub's parquet file."""
-    if source.is_dir():
-        source = source / FILE
-    if source.suffix == ".parquet":
-        import pandas
-
-        return pandas.read_parquet(source).to_dict("records")  # type: ignore[return-value]
-    if source.suffix != ".gz":
-        return read_jsonl(source, needs=needs)
-    try:
-        with gzip.open(source, "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{source} is not a readable gzipped JSONL file ({one_line(error)})") from error
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict) or any(name not in row for name in needs):
-            raise UserError(f"{source} row {number} lacks one of {', '.join(needs)}")
+def read_rows(given: str | Path | None) -> list[dict[str, Any]]:
+    """The problems of a folder or file (.jsonl, .jsonl.gz, or the hub's parquet), or of the hub."""
+    rows = [row for path in locate_files(str(given) if given else None, HUB, FILES) for row in read_table(path, FIELDS)]
+    no_duplicates(rows, "task_id", Path(given or HUB.repo))
     return rows
 
 
@@ -81,21 +70,12 @@ def chat_prompt(row: dict[str, Any]) -> str:
 
 # --- reply: what of it is the program ---
 
-TOP_LEVEL = re.compile(r"^(?:class|def|#|@|if|print|```)", re.MULTILINE)
-
 
 def truncate_protocol(completion: str) -> str:
     """A base model's completion up to the first of: end of text, a blank line, `def ` (even that of `undef `)."""
     for stop in (END, "\n\n", "def "):
         completion = completion.split(stop)[0]
     return completion
-
-
-def truncate_robust(completion: str) -> str:
-    """Up to the first line that starts something else at column 0."""
-    completion = completion.split(END)[0]
-    found = TOP_LEVEL.search(completion)
-    return completion[: found.start()] if found else completion
 
 
 BODY_ENDS = (
@@ -119,36 +99,35 @@ def extract_body(reply: str, entry_point: str) -> str:
     return textwrap.indent(reply, "    ")
 
 
-def defines(source: str, name: str) -> bool:
-    """Whether this is a program that defines the function at its top level."""
-    tree = parsed(source)
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)] if tree else []
-    return any(node.name == name for node in functions)
+def completion_protocol(row: dict[str, Any], reply: str, chat: bool) -> str:
+    """What of a reply goes behind the prompt, as published."""
+    return extract_body(reply.split(END)[0], row["entry_point"]) if chat else truncate_protocol(reply)
 
 
-def chat_program_robust(row: dict[str, Any], reply: str) -> str:
-    """The fenced block (or bare reply) that defines the function, whole, behind what the prompt has before it.
+def program_robust(row: dict[str, Any], reply: str, chat: bool) -> str:
+    """The whole program of a reply: of a base model's first the prompt and what goes on with it, of a chat model's
+    first what the reply itself defines, behind what the prompt has before the function."""
+    name, prompt = row["entry_point"], row["prompt"]
+    before = re.split(rf"^def {name}\b", prompt, maxsplit=1, flags=re.MULTILINE)[0]
+    return (
+        (not chat and programs.continued(prompt, reply, name, as_is=True))
+        or programs.defined(reply, {name}, before)
+        or programs.continued(prompt, reply, name, as_is=False)
+        or prompt + completion_protocol(row, plain_lines(reply).rstrip("\n"), chat)
+    )
 
-    Of a reply that is only a body: the body, behind the prompt.
+
+def read_programs(row: dict[str, Any], reply: str, chat: bool, given: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(what goes behind the prompt, the program by the protocol, the program by the robust reading).
+
+    given: the line of a file of replies. Its `completion` goes behind the prompt as it is, its `solution` is a program.
     """
-    blocks = [*re.findall(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", reply, re.DOTALL), reply]
-    before, name = row["prompt"].split(f"def {row['entry_point']}")[0], row["entry_point"]
-    whole = [f"{before}\n{block}\n" for block in blocks if defines(block, name)]
-    bodies = [textwrap.indent(textwrap.dedent(block), "    ") for block in blocks] + [
-        "    " + block for block in blocks
-    ]
-    continued = [row["prompt"] + body for body in bodies if defines(row["prompt"] + body, name)]
-    return [*whole, *continued, row["prompt"] + extract_body(reply, name)][0]
-
-
-def programs(row: dict[str, Any], reply: str, chat: bool, finished: bool) -> tuple[str, str]:
-    """(completion by the protocol, whole program by the robust reading). finished: the reply is to be left as it is."""
-    if finished:
-        return reply, row["prompt"] + reply
-    if chat:
-        reply = reply.split(END)[0]
-        return extract_body(reply, row["entry_point"]), chat_program_robust(row, reply)
-    return truncate_protocol(reply), row["prompt"] + truncate_robust(reply)
+    if "solution" in given:
+        return reply.removeprefix(row["prompt"]), reply, reply
+    if "completion" in given:
+        return reply, row["prompt"] + reply, row["prompt"] + reply
+    completion = completion_protocol(row, reply, chat)
+    return completion, row["prompt"] + completion, program_robust(row, reply, chat)
 
 
 # --- score ---
@@ -206,10 +185,12 @@ def plus_check(row: dict[str, Any], plus: dict[str, Any], program: str) -> Check
 
 def read_plus(path: Path, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """EvalPlus's file by task id; UserError for a problem that it lacks."""
-    found = {row["task_id"]: row for row in read_rows(path, needs=("task_id", "prompt"))}
+    found = {row["task_id"]: row for row in read_table(path, {"task_id": TEXT})}
     for row in rows:
         plus = found.get(row["task_id"])
-        if plus is None or not ("test" in plus or {"base_input", "plus_input", "canonical_solution"} <= plus.keys()):
+        if plus is None or not (
+            "test" in plus or {"base_input", "plus_input", "prompt", "canonical_solution"} <= plus.keys()
+        ):
             raise UserError(f"--evalplus {path} has no tests for {row['task_id']}")
     return found
 
@@ -222,15 +203,15 @@ def jobs(
 ) -> Iterator[tuple[Any, list[Check]]]:
     """For each reply what to remember of it, and its checks: protocol, EvalPlus's, and robust if it differs."""
     for item, reply in asked:
-        finished = run.replies is not None and "completion" in run.replies.by_key[item.key]
-        completion, robust = programs(item.row, reply, run.chat, finished)
-        program = item.row["prompt"] + completion
+        given = run.replies.by_key[item.key] if run.replies else {}
+        completion, program, robust = read_programs(item.row, reply, run.chat, given)
         checks = [check(item.row, program)]
         if plus:
             checks.append(plus_check(item.row, plus[item.row["task_id"]], program))
-        if robust != program:
+        differs = robust.rstrip("\n") != program.rstrip("\n")
+        if differs:
             checks.append(check(item.row, robust))
-        yield (item, reply, completion, robust != program), checks
+        yield (item, reply, completion, differs), checks
 
 
 def fields(verdicts: Sequence[Verdict], plus: bool, differs: bool) -> dict[str, Any]:
@@ -241,7 +222,7 @@ def fields(verdicts: Sequence[Verdict], plus: bool, differs: bool) -> dict[str, 
         "prediction": protocol.status,
         "gold": "passed",
         "correct": protocol.passed,
-        "correct_robust": robust.passed,
+        "correct_robust": protocol.passed or robust.passed,  # see harness/programs.py
         **both,
         "message": protocol.message,
         "seconds": protocol.seconds,
@@ -262,7 +243,7 @@ def main() -> int:
     args = flags.parse_args()
     run = Run(args, "humaneval", OFFICIAL_N)
     choose_subjects(["test"], args.subjects)
-    rows = read_rows(locate(run.data_path, HUB, holds=FILE, file_ok=True))
+    rows = read_rows(run.data_path)
     plus = read_plus(args.evalplus, rows) if args.evalplus else {}
     each = scoring.samples_each(args, run.replies.by_key if run.replies else None)
     run.official_n = run.official_n and run.official_n * each
@@ -274,11 +255,8 @@ def main() -> int:
     with Sandbox(workers=args.workers, allow_unsandboxed=args.allow_unsandboxed) as sandbox:
         warn_unsandboxed(sandbox)
         evalplus = file_sha256(args.evalplus) if args.evalplus else None
-        # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped only
-        # where both readings have ended.
-        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, "\ndef ")}
-        # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped only
-        # where both readings have ended.
+        # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped
+        # where the next function begins: nearly always both readings have ended there.
         decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, "\ndef ")}
         run.start(items, {"num_samples": each, "evalplus": evalplus}, decoding)
         for (item, reply, completion, differs), verdicts in sandbox.check_stream(jobs(run.generate(), run, plus)):

@@ -3,57 +3,73 @@
     python eval/evaluate_mbpp.py -c Qwen/Qwen-7B -d data/mbpp
     python eval/evaluate_mbpp.py --rescore replies.jsonl -d data/mbpp
 
-Protocol: the prompt of Austin et al. 2021 (google-research/mbpp), tasks 2, 3 and 4 as the shots. Data: `mbpp.jsonl`.
+Protocol: the prompt of Austin et al. 2021 (google-research/mbpp), tasks 2, 3 and 4 as the shots. Data: `mbpp.jsonl`;
+`sanitized-mbpp.json` too, which has 257 of the 500 tasks, worded anew.
 An id is `MBPP/11`. Not published, ours: the data's carriage returns are newlines in the prompt; a program has 10
 seconds (the slowest reference takes 4); a chat model gets the same prompt as its turn.
 
-Programs run in the sandbox (harness/sandbox), never here. protocol: the reply up to `[DONE]` is the program. robust:
-also without a code fence around it, and without what follows a program that is whole.
+Programs run in the sandbox (harness/sandbox), never here. protocol: the reply up to `[DONE]` is the program. robust
+(harness/programs.py): what the tests use, wherever it stands in the reply, with all that it needs, and nothing else.
 """
 
 import ast
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness import programs
 from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate, read_jsonl
+from harness.data import STRING, STRINGS, TEXT, TEXTS, WHOLE, Hub, Item, choose_subjects, locate_files, tables
+from harness.data import read_rows as read_table
 from harness.errors import UserError, run_script
+from harness.python_source import parsed
+from harness.replies import plain_lines
 from harness.run import Run
 from harness.sandbox import Check, Sandbox, scoring, warn_unsandboxed
-from harness.sandbox.scoring import parsed
 
 HUB = Hub("google-research-datasets/mbpp", "full/test-00000-of-00001.parquet")
 HUB_SHOTS = Hub("google-research-datasets/mbpp", "full/prompt-00000-of-00001.parquet")
-FILE = "mbpp.jsonl"
+FILES = (
+    "mbpp.jsonl",
+    *tables("full", "test"),
+    *tables("", "test"),
+    "sanitized-mbpp.json",
+    *tables("sanitized", "test"),
+)
+SHOT_FILES = (*tables("full", "prompt"), *tables("", "prompt"), *tables("sanitized", "prompt"))
 OFFICIAL_N = 500
 TEST_IDS = range(11, 511)
 SHOT_IDS = (2, 3, 4)
-FIELDS = ("task_id", "text", "code", "test_list", "test_setup_code")
+FIELDS = {"task_id": WHOLE, "code": TEXT, "test_list": TEXTS}
+ORIGINAL = {"text": TEXT, "test_setup_code": STRING}
+SANITIZED = {"prompt": TEXT, "test_imports": STRINGS}
 DONE, END = "[DONE]", "<|endoftext|>"
 SECONDS = 10.0
 
 # --- data ---
 
 
-def read_rows(source: Path) -> dict[int, dict[Any, Any]]:
-    """The tasks by their number, from a folder with mbpp.jsonl, a JSONL file, or the hub's parquet files."""
-    if source.suffix == ".parquet":
-        import pandas
+def read_rows(paths: Iterable[Path]) -> dict[int, dict[str, Any]]:
+    """The tasks by their number, from files in the format of mbpp.jsonl or of sanitized-mbpp.json, in which a task has
+    `prompt` for `text` and `test_imports` for `test_setup_code`."""
+    tasks = {}
+    for path in paths:
+        sanitized = all("prompt" in row and "text" not in row for row in read_table(path))
+        for row in read_table(path, (SANITIZED if sanitized else ORIGINAL) | FIELDS):
+            if sanitized:
+                row = {**row, "text": row["prompt"], "test_setup_code": "\n".join(row["test_imports"])}
+            tasks[row["task_id"]] = row
+    return tasks
 
-        rows: list[dict[Any, Any]] = pandas.read_parquet(source).to_dict("records")
-    else:
-        rows = read_jsonl(source / FILE if source.is_dir() else source, needs=FIELDS)
-    return {int(row["task_id"]): {**row, "test_list": list(row["test_list"])} for row in rows}
 
-
-def load(given: str | None) -> dict[int, dict[Any, Any]]:
-    """All tasks needed: on the hub the shots lie in a file of their own."""
-    rows = read_rows(locate(given, HUB, holds=FILE, file_ok=True))
-    if any(number not in rows for number in SHOT_IDS):
-        rows = {**read_rows(locate(None, HUB_SHOTS, holds=FILE, file_ok=True)), **rows}
-    return rows
+def load(given: str | None) -> dict[int, dict[str, Any]]:
+    """All tasks needed: on the hub, and in a folder from there, the shots lie in a file of their own."""
+    rows = read_rows(locate_files(given, HUB, FILES))
+    if all(number in rows for number in SHOT_IDS):
+        return rows
+    beside = given and Path(given).expanduser().is_dir()
+    return {**read_rows(locate_files(given if beside else None, HUB_SHOTS, SHOT_FILES)), **rows}
 
 
 # --- prompt ---
@@ -82,17 +98,10 @@ def cut(reply: str) -> str:
     return reply.split(END)[0].split(DONE)[0]
 
 
-def program_robust(reply: str) -> str:
-    """The fenced block if there is one, and of a program followed by something else the longest part that is Python."""
-    text = cut(reply.removeprefix("[BEGIN]")).replace("\r\n", "\n")
-    if fenced := re.search(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", text, re.DOTALL):
-        text = fenced[1]
-    lines = text.split("\n")
-    for count in range(len(lines), 0, -1):
-        part = "\n".join(lines[:count])
-        if parsed(part) is not None:
-            return part if part.strip() else text
-    return text
+def program_robust(reply: str, names: Set[str]) -> str:
+    """The first part between `[DONE]`s that defines what the tests use, with what it needs; else as the protocol."""
+    found = (programs.defined(part, names) for part in reply.split(DONE))
+    return next(filter(None, found), None) or cut(plain_lines(reply)).rstrip("\n")
 
 
 # --- score ---
@@ -121,13 +130,16 @@ def check(row: dict[str, Any], program: str) -> Check:
     return Check(program, test, tuple(sorted(used & made)), modules=tuple(sorted(used & imported)), seconds=SECONDS)
 
 
-def jobs(asked: Iterable[tuple[Item, str]]) -> Iterator[tuple[Any, list[Check]]]:
-    """For each reply what to remember of it, and its checks: protocol, and robust where it is another program."""
+def jobs(asked: Iterable[tuple[Item, str]], run: Run) -> Iterator[tuple[Any, list[Check]]]:
+    """For each reply what to remember of it, and its checks: protocol, and robust where it is another program. The
+    `solution` of an EvalPlus file is a program as it is."""
     for item, reply in asked:
-        program, robust = cut(reply), program_robust(reply)
-        checks = [check(item.row, program)]
-        if robust != program:
-            checks.append(check(item.row, robust))
+        whole = run.replies is not None and "solution" in run.replies.by_key[item.key]
+        protocol = check(item.row, reply if whole else cut(reply))
+        robust = protocol.program if whole else program_robust(reply, set(protocol.names))
+        checks = [protocol]
+        if robust.rstrip("\n") != protocol.program.rstrip("\n"):
+            checks.append(replace(protocol, program=robust))
         yield (item, reply), checks
 
 
@@ -158,9 +170,8 @@ def main() -> int:
     with Sandbox(workers=args.workers, allow_unsandboxed=args.allow_unsandboxed) as sandbox:
         warn_unsandboxed(sandbox)
         decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, DONE)}
-        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, DONE)}
         run.start(items, {"num_fewshot": shots, "num_samples": each}, decoding)
-        for (item, reply), verdicts in sandbox.check_stream(jobs(run.generate())):
+        for (item, reply), verdicts in sandbox.check_stream(jobs(run.generate(), run)):
             protocol, robust = verdicts[0], verdicts[-1]
             run.save(
                 item,
@@ -168,7 +179,7 @@ def main() -> int:
                 prediction=protocol.status,
                 gold="passed",
                 correct=protocol.passed,
-                correct_robust=robust.passed,
+                correct_robust=protocol.passed or robust.passed,  # see harness/programs.py
                 message=protocol.message,
                 seconds=protocol.seconds,
             )

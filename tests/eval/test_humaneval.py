@@ -7,15 +7,13 @@ import sys
 import evaluate_humaneval
 import pytest
 from evaluate_humaneval import (
-    chat_program_robust,
     chat_prompt,
     extract_body,
     helpers,
     plus_check,
-    programs,
+    read_programs,
     read_rows,
     truncate_protocol,
-    truncate_robust,
 )
 
 from harness.errors import UserError
@@ -62,25 +60,15 @@ def test_base_truncation_is_the_recorded_one(shared):
         assert truncate_protocol(row["text"]) == row["humaneval"]
 
 
-@pytest.mark.parametrize(
-    ("completion", "kept"),
-    [
-        ("    return 1\n\n\ndef g():\n    pass", "    return 1\n\n\n"),
-        (
-            "    a = 1\n\n    def h(): return a\n    return h()\nprint(1)",
-            "    a = 1\n\n    def h(): return a\n    return h()\n",
-        ),
-        ("    return 1\n# so", "    return 1\n"),
-        ("    return 1\n@x", "    return 1\n"),
-        ("    return 1\nif __name__", "    return 1\n"),
-        ("    return 1\nclass A", "    return 1\n"),
-        ("    return 1\n```\nDone", "    return 1\n"),
-        ("    y = undef \n    return y<|endoftext|>x", "    y = undef \n    return y"),
-        ("    # print\n    return 1", "    # print\n    return 1"),
-    ],
-)
-def test_robust_truncation(completion, kept):
-    assert truncate_robust(completion) == kept
+def test_the_problems_are_read_packed_or_not_and_from_a_file(rows, tmp_path):
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "HumanEval.jsonl").write_text("\ufeff" + text, encoding="utf-8")
+    assert read_rows(tmp_path) == rows
+    (tmp_path / "problems.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    assert read_rows(tmp_path / "problems.jsonl.gz") == rows
+    (tmp_path / "twice.jsonl").write_text(text + text)
+    with pytest.raises(UserError, match="rows 0 and 164 have the same 'task_id'"):
+        read_rows(tmp_path / "twice.jsonl")
 
 
 def test_chat_prompt(rows):
@@ -99,29 +87,17 @@ def test_chat_prompt(rows):
         chat_prompt({"task_id": "X/1", "prompt": "def f():\n    return", "entry_point": "f"})
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "Here:\n```python\nimport math\n\ndef helper(x):\n"
-        "    return math.floor(x)\n\ndef f(x):\n    return helper(x) + 1\n```\nDone.",
-        "First\n```\nnot python\n```\nthen\n```py\ndef f(x):\n    return x + 1\n```",
-        "def f(x):\n    return x + 1",
-        "return x + 1",
-        "    return x + 1",
-        "```python\ndef f(x):\n    return x + 1",
-    ],
-)
-def test_robust_chat_program_runs(reply):
-    row = {"prompt": 'from typing import List\n\ndef f(x):\n    """Add one."""\n', "entry_point": "f"}
-    namespace = {}
-    exec(chat_program_robust(row, reply), namespace)
-    assert namespace["f"](1) == 2 and "List" in namespace
-
-
 def test_a_finished_completion_is_left_alone():
     row = {"prompt": "P", "entry_point": "f"}
-    assert programs(row, "x\n\ndef y", chat=False, finished=True) == ("x\n\ndef y", "Px\n\ndef y")
-    assert programs(row, "x\n\ndef y", chat=False, finished=False) == ("x", "Px\n\n")
+    finished = read_programs(row, "x\n\ndef y", chat=False, given={"completion": "x\n\ndef y"})
+    assert finished == ("x\n\ndef y", "Px\n\ndef y", "Px\n\ndef y")
+    assert read_programs(row, "x\n\ndef y", chat=False, given={})[:2] == ("x", "Px")
+
+
+def test_a_solution_is_the_program():
+    row = {"prompt": "P\n", "entry_point": "f"}
+    assert read_programs(row, "P\nQ", chat=True, given={"solution": "P\nQ"}) == ("Q", "P\nQ", "P\nQ")
+    assert read_programs(row, "Q", chat=True, given={"solution": "Q"}) == ("Q", "Q", "Q")
 
 
 def test_helpers_are_what_the_prompt_defines_besides_the_function(rows):
@@ -253,8 +229,11 @@ def test_unusable_input_is_one_line(rescore, rows, tmp_path, script, shared, dem
     (tmp_path / "empty.jsonl").write_text(json.dumps({"task_id": "HumanEval/1", "prompt": "", "test": ""}))
     with pytest.raises(UserError, match="no tests for HumanEval/0"):
         rescore([{"id": "HumanEval/0", "response": ""}], "--evalplus", tmp_path / "empty.jsonl")
-    (tmp_path / "HumanEval.jsonl.gz").write_bytes(b"no gzip")
-    with pytest.raises(UserError, match="not a readable gzipped"):
+    (tmp_path / "HumanEval.jsonl.gz").write_bytes(b"\x1f\x8bno gzip")
+    with pytest.raises(UserError, match="not a readable gzip"):
+        read_rows(tmp_path)
+    (tmp_path / "HumanEval.jsonl.gz").write_text(json.dumps({**rows[0], "test": None}))
+    with pytest.raises(UserError, match=r"line 1: 'test' is null"):
         read_rows(tmp_path)
     data = shared / "data/humaneval"
     ended = script("humaneval", "-d", data, "-c", demo_checkpoint, "--num-samples", "5", "-o", tmp_path / "o")

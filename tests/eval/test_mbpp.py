@@ -5,14 +5,14 @@ import sys
 
 import evaluate_mbpp
 import pytest
-from evaluate_mbpp import check, cut, program_robust, prompt, read_rows
+from evaluate_mbpp import check, cut, load, program_robust, prompt
 
 from harness.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def rows(shared):
-    return read_rows(shared / "data/mbpp")
+    return load(str(shared / "data/mbpp"))
 
 
 @pytest.fixture
@@ -46,16 +46,17 @@ def test_prompt(rows):
     ("reply", "protocol", "robust"),
     [
         ("def f():\n  return 1\n[DONE]\n\n\nYou are", "def f():\n  return 1\n", "def f():\n  return 1\n"),
-        ("x = 1<|endoftext|>y", "x = 1", "x = 1"),
-        ("```python\nx = 1\n```\nIt is one.", "```python\nx = 1\n```\nIt is one.", "x = 1"),
-        ("x = 1\nThis sets x.", "x = 1\nThis sets x.", "x = 1"),
-        ("no program", "no program", "no program"),
-        ("[BEGIN]\nx = 1", "[BEGIN]\nx = 1", "\nx = 1"),
+        ("f = 1<|endoftext|>y", "f = 1", "f = 1\n"),
+        ("```python\nf = 1\n```\nIt is one.", "```python\nf = 1\n```\nIt is one.", "f = 1\n"),
+        ("f = 1\nThis sets f.", "f = 1\nThis sets f.", "f = 1\n"),
+        ("no program\n", "no program\n", "no program"),
+        ("[BEGIN]\nf = 1", "[BEGIN]\nf = 1", "f = 1\n"),
+        ("[DONE]\n[BEGIN]\nf = 1\n[DONE]", "", "f = 1\n"),
     ],
 )
 def test_what_of_a_reply_is_the_program(reply, protocol, robust):
     assert cut(reply) == protocol
-    assert program_robust(reply) == robust
+    assert program_robust(reply, {"f"}) == robust
 
 
 def test_what_the_tests_take_from_a_program(rows):
@@ -67,6 +68,27 @@ def test_what_the_tests_take_from_a_program(rows):
     assert all(check(row, "").names for row in rows.values())
     with pytest.raises(UserError, match="MBPP/11: the tests call nothing"):
         check({**rows[11], "code": "x = 1"}, "")
+
+
+def test_the_sanitized_tasks_are_data_too(shared, rows, rescore, tmp_path):
+    sanitized = load(str(shared / "data/mbpp/sanitized-mbpp.json"))
+    assert len(sanitized) == 427 and sum(number in evaluate_mbpp.TEST_IDS for number in sanitized) == 257
+    text = prompt(sanitized[11], [sanitized[number] for number in (2, 3, 4)])
+    assert "your task: Write a function to find the shared elements from the given two lists." in text
+    with_imports = next(row for row in sanitized.values() if row["test_imports"])
+    assert check(with_imports, "").test.startswith("\n".join(with_imports["test_imports"]))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/sanitized-mbpp.json").write_bytes((shared / "data/mbpp/sanitized-mbpp.json").read_bytes())
+    numbers = [number for number in sanitized if number in evaluate_mbpp.TEST_IDS][:12]
+    _, _, samples = rescore({n: sanitized[n]["code"] for n in numbers}, "-d", tmp_path / "data")
+    assert [sample["correct"] for sample in samples] == [True] * 12
+
+
+def test_a_sanitized_task_with_a_broken_field_is_named(tmp_path):
+    row = {"task_id": 2, "prompt": "p", "code": "c", "test_imports": "import math", "test_list": ["assert 1"]}
+    (tmp_path / "sanitized-mbpp.json").write_text(json.dumps([row]))
+    with pytest.raises(UserError, match="row 0: 'test_imports' is \"import math\", not a list of texts"):
+        load(str(tmp_path))
 
 
 def test_references_and_empty_programs(rescore, rows):

@@ -1,9 +1,7 @@
-"""What the scripts that run programs share: their flags, reading a program, pass@k."""
+"""What the scripts that run programs share: their flags, pass@k."""
 
 import argparse
-import ast
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -39,16 +37,6 @@ def samples_each(args: argparse.Namespace, replies: Iterable[tuple[str, int]] | 
     if count > 1 and args.limit:
         args.limit *= count  # the items lie problem by problem
     return count
-
-
-def parsed(source: str) -> ast.Module | None:
-    """The syntax tree of a program, None if it is none; its odd escapes are nobody's business here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
