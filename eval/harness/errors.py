@@ -98,6 +98,7 @@ def run_script(main: Callable[[], int]) -> None:
                 print(f"error: {problem}; the tables are in the output folder", file=sys.stderr)
                 status = 2
         except KeyboardInterrupt as stopped:
+            traceback.clear_frames(stopped.__traceback__)  # which ends progress bars: the message is the last line
             print(f"\n{INTERRUPTED}", file=sys.stderr)
             status = 128 + getattr(stopped, "number", signal.SIGINT)
     sys.exit(status)

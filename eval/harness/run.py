@@ -27,6 +27,9 @@ from .reporting import Reporting
 from .rescore import keep_generated
 from .target import DEMO
 
+# What a run writes at its end; an earlier run's goes with its last sample.
+REPORTS = ("results.json", "table.md", "table.csv", "grid.csv", "plot.png", "plot.svg", "disagreements.txt")
+
 
 class Run(Reporting):
     """The state of one run. Public attributes: those of Target, `items` (less those without a reply, which are in
@@ -224,5 +227,5 @@ class Run(Reporting):
         dropped = self.journal.fresh
         self.journal.append(item, fields)
         if dropped:  # tables of the dropped run would stand beside the new one's samples
-            for name in ("results.json", "table.md", "table.csv", "grid.csv", "plot.png", "plot.svg"):
+            for name in REPORTS:
                 (self.folder / name).unlink(missing_ok=True)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from .endpoint import Server
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
@@ -12,3 +14,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    one = Server()
+    yield one
+    one.hang.set()
+    one.http.shutdown()

@@ -265,6 +265,35 @@ def test_a_model_is_asked_turn_by_turn_and_the_run_goes_on(script, demo_checkpoi
     assert content["scores"]["code"]["n"] == 3
 
 
+def test_a_dialogue_ends_where_an_endpoint_gives_no_reply_and_is_asked_again(script, folder, tmp_path, monkeypatch):
+    from harness.engine import NoReply, Reply
+    from harness.engine.openai import OpenAIEngine
+
+    refused, asked = {"value": True}, []
+
+    def generate(self, requests):
+        asked.append(len(requests))
+        for index in range(len(requests)):
+            bad = refused["value"] and len(asked) == 1 and index == 0
+            yield index, NoReply("HTTP 400", "too long", True) if bad else Reply("I will not.", 3, "stop")
+
+    monkeypatch.setattr(OpenAIEngine, "generate", generate)
+    flags = ("-c", "m", "--engine", "openai", "--base-url", "http://127.0.0.1:9/v1", "-d", folder, "--hf-agent", "chat")
+    ended = script("plugin", *flags, "-o", tmp_path / "out")
+    assert ended.status == 2
+    steps = [len(dialogue) for dialogue in read_benchmark(str(folder), "chat").dialogues]
+    said = f"gave no reply to {steps[0]} of {sum(steps)} items"
+    assert said in ended.err.splitlines()[-1] and "an earlier step without a reply" in ended.err
+    found = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))
+    assert found["scores"]["code"]["n"] == sum(steps) - steps[0]
+    refused["value"] = False
+    asked.clear()
+    assert script("plugin", *flags, "-o", tmp_path / "out").status == 0
+    assert asked == [1] * steps[0]
+    found = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))
+    assert found["scores"]["code"]["n"] == sum(steps)
+
+
 # --- wrong use ---
 
 

@@ -257,3 +257,48 @@ def test_packages_may_lie_where_the_candidates_rooms_are(monkeypatch):
         with Sandbox() as sandbox:
             verdict = sandbox.check(check("import numpy\ndef f(x): return numpy.value"))
     assert verdict.passed, verdict.message
+
+
+# -- a source of jobs that fails or is stopped -----------------------------------------------------------------------
+
+
+class Quick(Sandbox):
+    """Checks without a process: `slow` waits for `let_go`."""
+
+    def __init__(self) -> None:
+        self.workers, self.let_go, self.done = 2, threading.Event(), threading.Semaphore(0)
+
+    def check(self, check):
+        if check.program == "slow":
+            self.let_go.wait(60)
+        self.done.release()
+        return Verdict(True, "passed", "", 0.0)
+
+
+def jobs_then(error: BaseException, sandbox: Quick, programs: list[str]):
+    for program in programs:
+        yield program, [Check(program, "", ())]
+    for _ in range(programs.count("quick")):
+        sandbox.done.acquire()
+    time.sleep(0.3)  # from the end of a check to its future
+    raise error
+
+
+def test_what_was_asked_before_the_source_failed_is_delivered():
+    sandbox, found = Quick(), []
+    with pytest.raises(ValueError, match="the endpoint is down"):
+        for key, _ in sandbox.check_stream(jobs_then(ValueError("the endpoint is down"), sandbox, ["quick"] * 4)):
+            found.append(key)
+    assert found == ["quick"] * 4
+
+
+def test_ctrl_c_delivers_what_is_checked_and_waits_for_nothing():
+    sandbox, found = Quick(), []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            for key, _ in sandbox.check_stream(jobs_then(KeyboardInterrupt(), sandbox, ["slow", "quick", "quick"])):
+                found.append(key)
+        assert found == ["quick"] * 2
+        assert not sandbox.let_go.is_set()
+    finally:
+        sandbox.let_go.set()

@@ -160,6 +160,8 @@ class OpenAIEngine:
         self.base_url, self.model, self.rows = base_url, model, rows or AT_A_TIME
         self.counts = {"asked": 0, "retried": 0, "failed": 0}
         self._counting = threading.Lock()
+        self._failed: list[NoReply] = []  # since the last reply
+        self._works = False  # it gave a reply, or refused a single prompt
         self.client = connect(base_url, watch=self._count_retry)
 
     def encode(
@@ -201,8 +203,8 @@ class OpenAIEngine:
         return requests
 
     def generate(self, requests: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Reply | NoReply]]:
-        """See `Engine.generate`. Raises UserError where the endpoint fails as a whole: every request, or GIVE_UP in a
-        row; the replies that arrived are given first."""
+        """See `Engine.generate`. Raises UserError where the endpoint fails as a whole: every request so far, or GIVE_UP
+        in a row; the replies that arrived are given first."""
         todo: queue.SimpleQueue[int] = queue.SimpleQueue()
         arrived: queue.SimpleQueue[tuple[int, Reply | NoReply | Exception]] = queue.SimpleQueue()
         for index in range(len(requests)):
@@ -220,24 +222,26 @@ class OpenAIEngine:
         # Daemons, not an executor's threads: Python would wait for those at its end, and a request may hang for hours.
         for _ in range(min(self.rows, len(requests))):
             threading.Thread(target=work, daemon=True).start()
-        failed: list[NoReply] = []  # since the last reply
-        any_of_item = False
         try:
             for left in range(len(requests) - 1, -1, -1):
                 index, answer = arrived.get()
                 if isinstance(answer, Exception):
                     raise answer
-                failed = [*failed, answer] if isinstance(answer, NoReply) else []
-                any_of_item = any_of_item or not failed or failed[-1].of_item
+                self._note(answer)
                 yield index, answer
-                if len(failed) >= GIVE_UP or (left == 0 and not any_of_item):
+                if len(self._failed) >= GIVE_UP or (left == 0 and not self._works):
                     yield from _replies(arrived)
                     raise UserError(
-                        f"{public_url(self.base_url)} gave no reply to {len(failed)} requests in a row "
-                        f"({failed[-1].kind}: {failed[-1].detail}); finished items are kept"
+                        f"{public_url(self.base_url)} gave no reply to {len(self._failed)} requests in a row "
+                        f"({self._failed[-1].kind}: {self._failed[-1].detail}); finished items are kept"
                     )
         finally:
             over.set()
+
+    def _note(self, answer: Reply | NoReply) -> None:
+        """Whether the endpoint works, as far as its answers say."""
+        self._failed = [*self._failed, answer] if isinstance(answer, NoReply) else []
+        self._works = self._works or not self._failed or self._failed[-1].of_item
 
     def _ask(self, request: dict[str, Any]) -> Reply | NoReply | Exception:
         """The answer to one request; an error of ours is given, not raised: it must reach the main thread."""

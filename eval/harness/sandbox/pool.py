@@ -244,7 +244,7 @@ class Sandbox:
         """
         again: list[tuple[Key, Sequence[Check], list[Verdict]]] = []
         running: dict[Future[list[Verdict]], tuple[Key, Sequence[Check]]] = {}
-        failed: Exception | None = None  # of the source of jobs; what it gave before is checked all the same
+        failed: BaseException | None = None  # of the source of jobs; what it gave before is not lost
         executor = ThreadPoolExecutor(self.workers)
         try:
             source = iter(jobs)
@@ -253,17 +253,20 @@ class Sandbox:
                     key, checks = next(source)
                 except StopIteration:
                     break
-                except Exception as error:
+                except (Exception, KeyboardInterrupt) as error:
                     failed = error
                     break
                 running[executor.submit(self._check_all, checks)] = (key, checks)
                 full = len(running) > 2 * self.workers
                 for future in wait(running, None if full else 0, FIRST_COMPLETED).done:
                     yield from self._settled(future, *running.pop(future), again)
-            for future in as_completed(list(running)):
+            stopped = isinstance(failed, KeyboardInterrupt)  # then only what is checked already: it is to end at once
+            for future in wait(running, 0).done if stopped else as_completed(list(running)):
                 yield from self._settled(future, *running.pop(future), again)
         finally:
-            executor.shutdown(wait=not running, cancel_futures=True)  # Ctrl-C waits for no check
+            executor.shutdown(wait=not running, cancel_futures=True)
+        if failed is not None and stopped:
+            raise failed
         for key, checks, verdicts in again:
             pairs = zip(checks, verdicts, strict=True)
             yield key, [self.check(check) if verdict.status == TIMED_OUT else verdict for check, verdict in pairs]
