@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import react
+from harness.code_blocks import first_block
 from harness.data import Item
 from harness.errors import UserError
 from harness.kernel import SECONDS, Kernel, Kernels, Output, Result
@@ -50,7 +51,6 @@ WARM = ("matplotlib.pyplot", "numpy", "pandas", "seaborn", "sympy", "scipy.stats
 
 # --- reply: what of it is code ---
 
-FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 QUOTED = re.compile(r"`+([^`]+)`+")
 
 
@@ -63,9 +63,10 @@ def read_code(reply: str) -> str | None:
     if react.read_action_robust(reply) is None:
         return None
     given = reply.rpartition("Action Input:")[2]
-    found = FENCED.search(given) or QUOTED.search(given)
-    code = found[1] if found else _of_json(given) or given
-    code = code.strip("\n").rstrip() if found else code.strip()
+    found = first_block(given)
+    if found is None and (quoted := QUOTED.search(given)):
+        found = quoted[1]
+    code = (_of_json(given) or given).strip() if found is None else found.strip("\n").rstrip()
     return f"{code}\nsolution()" if "def solution()" in code else code
 
 

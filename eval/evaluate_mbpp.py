@@ -159,6 +159,9 @@ def main() -> int:
     if shots and (missing := [number for number in SHOT_IDS[:shots] if number not in rows]):
         raise UserError(f"the data has no task {missing[0]}, one of the examples")
     worked = [rows[number] for number in SHOT_IDS[:shots]]
+    outside = [f"MBPP/{number}" for number in rows if number not in TEST_IDS]
+    if run.replies:  # EvalPlus's tasks go on to 809
+        run.replies.leave_out(outside)
     each = scoring.samples_each(args, run.replies.by_key if run.replies else None)
     run.official_n = run.official_n and run.official_n * each
     items = [
@@ -188,6 +191,8 @@ def main() -> int:
     scores = scoring.pass_scores(records) | scoring.pass_scores(records, "correct_robust", "_robust", compared=False)
     differ = [record["id"] for record in records if record["correct"] != record["correct_robust"]]
     notes = [run.list_disagreements(differ), scoring.isolation_note(sandbox)]
+    if run.replies and run.replies.left_out:
+        notes.append(f"{run.replies.left_out} replies to tasks outside 11 to 510 left out")
     return run.report(scores, notes=notes, shots=shots, extra={"sandbox": sandbox.describe()})
 
 

@@ -17,7 +17,7 @@ from .replies import plain_lines
 _FENCE = re.compile(
     r"(?P<quote>(?:[ \t]*>)*)(?P<indent>[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)(?P<fence>`{3,}|~{3,})(?P<info>.*)"
 )
-_INLINE = re.compile(r"(?P<text>[^`]*[^`\s][^`]*?)(?P<fence>`{3,})(?P<info>.*)")  # `So: ```python`
+_INLINE = re.compile(r"(?P<text>.*?\S.*?)(?<!`)(?P<fence>`{3,})(?P<info>.*)")  # `So: ```python`
 _WORD = re.compile(r"[ \t]*(?:\{?\.?(?:python|py)[\d.]*\}?(?![\w.(=]))?[ \t]*", re.IGNORECASE)
 # An info string that is code: no attribute (`title=...`) begins so.
 _CODE = re.compile(r"(?:def|class|import|from|async|return|for|while|if|with)[ \t]|try:|@\w|\w+[ \t]+=[ \t]|\w+\(.*\)")

@@ -4,8 +4,8 @@ A model writes more than the function: examples that fail, `input()`, an endless
 a second solution. Of the reply's statements those are kept that bind a wanted name, or bind or change a name that these
 use, and so on; nothing is ever run to find that out. Helpers may stand in other blocks than the function.
 
-This is the robust reading of the code benchmarks. It reads again what the protocol's reading failed: a reply that is
-right by the protocol is right by it too, whatever it makes of it.
+This is the robust reading of the code benchmarks. It chooses one program, without its tests. The scripts count a reply
+as right by it also where the protocol's program passes: robust reads again what the protocol failed, and never less.
 """
 
 import ast

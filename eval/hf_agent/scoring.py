@@ -8,6 +8,9 @@ dictionary that has it among its values, else 0.3.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from harness.code_blocks import pieces
+from harness.replies import plain_lines
+
 from .tasks import Step
 
 STOPS = {"run": ("Task:",), "chat": ("Human:", "=====")}
@@ -76,11 +79,11 @@ def _fences(lines: Sequence[str]) -> list[int]:
 def read_robust(reply: str, mode: str) -> Program | None:
     """robust: the first block of code in either mode, closed or not; in run mode also unfenced code behind the first
     `Answer:`. None for a reply without code."""
-    text = RUN_BEGINS + reply if mode == "run" else reply
-    lines = text.split("\n")
-    if fences := _fences(lines):
-        end = fences[1] if len(fences) > 1 else len(lines)
-        explanation, code = "\n".join(lines[: fences[0]]), "\n".join(lines[fences[0] + 1 : end])
+    text = plain_lines(RUN_BEGINS + reply if mode == "run" else reply)
+    parts = pieces(text)
+    if fenced := [number for number, part in enumerate(parts) if part.fenced]:
+        explanation = "\n".join(part.text for part in parts[: fenced[0]])
+        code = parts[fenced[0]].text
     else:
         explanation, answer, code = text.partition("Answer:")
         if mode == "chat" or not answer:

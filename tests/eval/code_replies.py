@@ -103,6 +103,7 @@ FRAMES: dict[str, Callable[[str], str]] = {
     "never opened": lambda c: f"{c}\n{F}\nThis is all that's needed.",
     "closed by the next": lambda c: f"{F}python\n{c}\n{F}python\nprint(total())\n{F}",
     "opened behind text": lambda c: f"The program: {F}python\n{c}\n{F}",
+    "opened behind quoted words": lambda c: f"The function `total`: {F}python\n{c}\n{F}",
     "code on the fence's line": lambda c: f"{F}{c}\n{F}",
     "code behind the word": lambda c: f"{F}python {c}\n{F}",
     "in a list": lambda c: "1. Think.\n2. So:\n\n" + textwrap.indent(f"{F}python\n{c}\n{F}", "   ") + "\n3. Done.",

@@ -313,6 +313,13 @@ CALL = "Thought: x\nAction: code_interpreter\nAction Input:"
         (f'{CALL} {{"code": "print(1)"}}', "print(1)"),
         (f"{CALL}\n```py\ndef solution():\n    return 1\n```", "def solution():\n    return 1\nsolution()"),
         (f"{CALL}\n```py\n# Thought: not a label\nprint(1)\n```", "# Thought: not a label\nprint(1)"),
+        (f"{CALL}\n~~~python\nprint(1)\n~~~\nObservation: 1", "print(1)"),
+        (f"{CALL}\n```python\nif x:\n    print(1)```", "if x:\n    print(1)"),
+        (f"{CALL}\n   ``` python\n   if x:\n       print(1)\n   ```", "if x:\n    print(1)"),
+        (
+            f"{CALL} ```py\ndef f():\n    '''\n    ```\n    f()\n    ```\n    '''\n```",
+            "def f():\n    '''\n    ```\n    f()\n    ```\n    '''",
+        ),
         (CALL.replace("code_interpreter", "python") + "\n```py\n1\n```", "1"),  # whatever the tool is called
         (f"{CALL}\n", ""),
         ("Thought: no tool.\nFinal Answer: 3", None),

