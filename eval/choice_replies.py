@@ -18,7 +18,8 @@ import logging
 import re
 from collections.abc import Mapping
 
-from harness.letters import LETTERS, read_letter
+from harness.choice_words import LETTERS
+from harness.letters import read_letter
 
 GAP = "[^ABCD]"  # between a keyword and its letter no other letter of a choice may stand
 

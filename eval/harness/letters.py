@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from .replies import NEGATION, Text, plain_text, questions, supposed
-
-LETTERS = "ABCD"
+from .choice_verdicts import LONE, RIGHT, WRONG, meant, verdicts
+from .choice_words import FLAGS, LETTERS, MARKS, OPEN, L, T, X, letter_of, mark_choices
+from .replies import NEGATION, Text, questions, supposed
 
 
 def read_letter(row: Mapping[str, str], reply: str) -> str | None:
@@ -28,87 +28,44 @@ def read_letter(row: Mapping[str, str], reply: str) -> str | None:
     """
     asks_for_wrong = ASKS_FOR_WRONG.search(row.get("question", "")) is not None
     for text in questions(reply):
-        text = text._replace(text=_mark_choices(row, text.text))
+        text = text._replace(text=mark_choices(row, text.text))
         found = _announced(text, asks_for_wrong)
         if found is None:
             found = _bold(text) or _first(text.text) or _last_line(text.text)
-        verdicts = {} if found else _verdicts(text.text)
-        if letter := found or _meant(verdicts, asks_for_wrong) or _only_one_named(text.text, verdicts):
+        said = {} if found else verdicts(text.text)
+        if letter := found or meant(said, asks_for_wrong) or _only_one_named(text.text, said):
             return letter if letter in LETTERS else None
     return None
-
-
-# --- the text of a choice counts as its letter ---
-
-# In the cleaned reply the text of a choice is replaced by a mark of the same length, so that a pattern has one form for
-# all questions: T finds the mark, L a letter by itself, X either, with what may stand around it.
-MARKS = "\ue000\ue001\ue002\ue003"
-T = rf"[{MARKS}]\ue0ff*"
-# A capital, or a small letter that something closes. "A" in front of a small word is an article.
-ALONE = r"(?<![A-Za-z\d])(?<![A-Za-z]')", r"(?![A-Za-z\d=+^]|'[A-Za-z])"
-L = rf"(?-i:{ALONE[0]}(?:[A-D]{ALONE[1]}|[a-d](?=\s*[).\]:,;\"']|\s*$)))"
-OPEN = r"[\s\"'(\[{【〔<:]{0,8}"
-X = rf"{OPEN}(?:(?:option|choice|answer|letter|statement|选项|答案)\s*{OPEN})?(?P<x>{L}|{T})(?:[\s\"')\]}}.:】、]*{T})?"
-FLAGS = re.IGNORECASE | re.MULTILINE
-
-
-def _mark_choices(row: Mapping[str, str], text: str) -> str:
-    said = {letter: re.sub(r"\s+", " ", plain_text(row[letter])).strip().rstrip(".。").strip() for letter in LETTERS}
-    known = {
-        words.casefold(): letter for letter, words in reversed(said.items()) if not re.fullmatch("[A-Za-z]?", words)
-    }
-    if not known:
-        return text
-    longest = sorted(known, key=len, reverse=True)
-    return re.sub(
-        "|".join(_whole(words) for words in longest),
-        lambda found: _mark(known[re.sub(r"\s+", " ", found[0]).casefold()], len(found[0])),
-        text,
-        flags=re.IGNORECASE,
-    )
-
-
-def _whole(words: str) -> str:
-    """A pattern of the words that finds no part of a longer word or number; Chinese puts no space between words."""
-    before = r"(?<![A-Za-z0-9])(?<![\d.-][.,])" if words[0].isascii() and words[0].isalnum() else ""
-    after = r"(?![A-Za-z0-9]|[.,]\d)" if words[-1].isascii() and words[-1].isalnum() else ""
-    return before + re.escape(words).replace(r"\ ", r"\s+") + after
-
-
-def _mark(letter: str, length: int) -> str:
-    return MARKS[LETTERS.index(letter)] + "\ue0ff" * (length - 1)
-
-
-def _letter(said: str) -> str:
-    return LETTERS[MARKS.index(said[0])] if said[0] in MARKS else said.upper()
 
 
 # --- 1: announced ---
 
 HEDGE = r"(?:(?:probably|most likely|likely|clearly|definitely|actually|indeed|simply|just|obviously|certainly)\s+)*"
 ENDS = r"(?=[^\w\n]*$)"
-BEST = rf"(?:(?!{NEGATION}|\b(?:least|worst|false|if)\b)[\w'-]+\s+){{0,4}}?"
+BEST = rf"(?:(?!{NEGATION}|\b(?:least|worst|second|next|false|if)\b)[\w'-]+\s+){{0,4}}?"
 CHOSEN = [
     re.compile(pattern, FLAGS)
     for pattern in (
-        rf"\b(?:choose|chose|pick|select|go(?:ing)? with|opt for|vote for|settle on|guess)\b{X}"
-        r"(?!\s+(?:would|is|was)\b)",
+        r"\b(?:choose|chose|pick|select|go(?:ing)? with|opt for|vote for|settle on|guess|left with"
+        rf"|lean(?:ing)? (?:to|towards?))\b{X}(?!\s+(?:would|is|was)\b)",
         rf"\b(?:correct|right|best|selected)\s+(?:option|choice|one|statement)\b"
         rf"(?:(?!{NEGATION}|{L})[^.;:\n]){{0,60}}?(?:\b(?:is|be)\b|[:=])\s*{HEDGE}{X}",
         rf"(?<!option )(?<!choice )\b(?:choice|option)\s*(?:\bis\b|[:=])\s*{HEDGE}{X}",
         rf"\b(?:must|should|would|has to|can only) be{X}",
-        r"\b(?:therefore|thus|hence|so|conclusion|overall|finally|it's|it is|think|believe|say|leaves|leaving)\b"
+        rf"\b(?:no,? wait|wait|actually|i mean|my (?:pick|guess|selection|vote|conclusion) is)\b,?\s*{HEDGE}{X}",
+        r"\b(?:therefore|thus|hence|so|conclusion|overall|finally|it's|it is|think|believe|say|leaves|leaving|"
+        r"probably|likely|rather)\b"
         rf"[,:]?\s+(?:(?:it|this|that)(?:'s|\s+is)\s+|that leaves\s+)?{HEDGE}{X}{ENDS}",
         rf"{X}[\s\"')\]]*(?:is|would be|must be|should be|seems|appears|remains|looks)\s+(?:to be\s+)?{BEST}"
-        rf"(?:answer|choice|option|one|response|solution|best|most \w+)\b"
+        rf"(?:answer|choice|option|one|response|solution|best|(?:more|most) \w+)\b"
         rf"(?!\s+(?:of|if|only if)\b|\s+(?:that|which)\s+\w+\s+(?:not|wrong|incorrect|false)\b)",
         rf"(?:选择|选定|选的是|选了|选){X}",
         rf"(?:而是|应为|应是|应该是|应当是|应该为|[,，]\s*为|^\s*是){X}",
         rf"(?:综上(?:所述)?|因此|所以|故|于是|可见|可知)[,，:]?\s*(?:应?该?(?:是|为))?{X}(?:选?项)?{ENDS}",
         rf"(?:正确|对|符合[^。\n,，;]{{0,8}}|最佳|合适|恰当|准确|合理)的?(?:选?项|选择|答案|说法|一项|描述|表述)?"
         rf"(?:应?该?(?:是|(?<![因认以])为)|:){X}",
-        rf"{X}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)?(?:本题|此题)?的?(?:最佳|最好|最合适|最恰当|最符合|最准确|最正确|正确)的?"
-        rf"(?:答案|选项|选择|一项|题意)",
+        rf"{X}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)?(?:本题|此题)?的?(?:(?:最佳|最好|正确)的?(?:答案|选项|选择|一项)"
+        r"|最为?(?:合适|恰当|符合|准确|正确|合理))",
         rf"{X}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)(?:本题|此题)?的?答案",
     )
 ]
@@ -150,9 +107,9 @@ def _announced(text: Text, asks_for_wrong: bool) -> str | None:
 
 def _one(text: str, match: re.Match[str]) -> str:
     """The letter of the match, `NONE` where another one stands beside it ("A and B", A、B, but not "B, A is wrong")."""
-    letter = _letter(match["x"])
+    letter = letter_of(match["x"])
     more = SEVERAL.match(text, match.end())
-    if more and _letter(more["x"]) != letter:
+    if more and letter_of(more["x"]) != letter:
         rest = re.split(r"[.。;；\n]", text[more.end() :], maxsplit=1)[0]
         if not more["comma"] or not (WRONG.search(rest) or re.match(r"\s*\w", rest)):
             return NONE
@@ -185,14 +142,14 @@ def _first(text: str) -> str | None:
     heads = HEAD.findall(text)
     if not match or _judged(text[match.end() : match.end() + 30]) or (heads[:1] == ["A"] and len(set(heads)) > 1):
         return None
-    return None if SEVERAL.match(text, match.end()) else _letter(match["x"])
+    return None if SEVERAL.match(text, match.end()) else letter_of(match["x"])
 
 
 def _last_line(text: str) -> str | None:
     """The letter that stands alone in the last line, with its text perhaps, unless that ends a list of the choices."""
     line = text.rstrip().rpartition("\n")[2]
     match = LAST_LINE.fullmatch(line)
-    return _letter(match["x"]) if match and len(set(HEAD.findall(text))) < 2 else None
+    return letter_of(match["x"]) if match and len(set(HEAD.findall(text))) < 2 else None
 
 
 def _judged(after: str) -> bool:
@@ -206,75 +163,6 @@ def _judged(after: str) -> bool:
     )
 
 
-# --- 3: verdicts ---
-
-WRONG = re.compile(
-    r"(?:\bnot|n't|\bnever|\bneither|\bcannot be)\s+(?:\w+\s+){0,2}?(?:correct|right|true|accurate|valid|suitable|"
-    r"appropriate|applicable|answer|choice|option)\b|\b(?:incorrect|wrong|false|untrue|inaccurate|invalid|irrelevant)\b(?!\s+to\b)"
-    r"|\b(?:ruled out|eliminated|excluded|discarded)\b|(?<=[-:])\s*no\b|错误|有误|错(?=[,，。;；!的\s]|$)|[×✗❌✘✖]"
-    r"|(?:不|并非|没有?)[^。，,;；\n]{0,3}?(?:正确|对|符合|合|选|恰当|成立|准确)|排除",
-    FLAGS,
-)
-RIGHT = re.compile(
-    r"(?:\b(?:is|are|was|seems|looks|(?:must|would|should|to) be)\s+(?:(?:the|most|also|only|clearly|definitely|indeed|"
-    r"actually|thus|therefore|completely|absolutely|always|generally|factually)\s+)*|[:.,;)\]\-–—=>]\s*(?:(?:this|that|it)"
-    r"(?:'s|\s+is)\s+)?|^\W*)(?:correct|right|true|accurate|valid|yes)\b(?!\s+(?:to|of|hand|side)\b)"
-    r"|[√✓✔✅☑]|正确|符合|(?:是|才)?对的|对(?=[,，。;；!！\s]|$)",
-    FLAGS,
-)
-# "A" in front of a small word is an article, unless it is one of these.
-LONE_A = (
-    r"A(?!\s+(?!(?:and|or|nor|because|cannot|seems|looks)\b|(?:is|was|are|would|can|could|does|has|may|might)(?:n't)?\b)"
-    r"[a-z])"
-)
-LONE = rf"(?-i:{ALONE[0]}(?:[B-D]|{LONE_A}){ALONE[1]}(?![股超]))"
-TOKEN = re.compile(
-    rf"(?P<others>\b(?:others?|remaining|the rest)\b|其他|其余|另外)"
-    rf"|(?P<out>\b(?:neither|rul(?:e|ing) out|eliminat(?:e|ing)|exclud(?:e|ing)|reject|discard)\b|排除了?(?=\s*{L}))"
-    rf"|(?P<subject>{LONE}|{T})|(?P<wrong>{WRONG.pattern})|(?P<right>{RIGHT.pattern})"
-    rf"|(?P<contrast>\b(?:but|however|yet)\b|但|然而|不过|可是)",
-    FLAGS,
-)
-JOINED = re.compile(r"[\s\"')(\],、/&和与及或]*(?:(?:and|or|nor)\s+)?(?:option\s+|选项)?", re.IGNORECASE)
-FAR = 300  # characters between a choice and what is said of it
-
-
-def _verdicts(text: str) -> dict[str, bool]:
-    """What the reply says of each choice, right or wrong; the last verdict on each counts."""
-    said: dict[str, bool] = {}
-    group: list[str] = []  # the choices that the next verdict is about
-    judged, contrast, out, end = False, False, False, 0
-    for token in TOKEN.finditer(text):
-        kind = token.lastgroup
-        if kind == "subject":
-            letter = _letter(token["subject"])
-            joined = (JOINED.fullmatch(text, end, token.start()) and not judged) or group == [letter]
-            group = [*group, letter] if joined and group and group != [letter] else [letter]
-            judged, contrast = out, False
-            if out:
-                said[letter] = False
-            end = token.end()
-        elif kind in ("wrong", "right") and (not judged or contrast) and token.start() - end < FAR:
-            said.update(dict.fromkeys(group, kind == "right"))
-            judged, contrast = True, False
-        elif kind == "others":
-            group, judged = [], True
-        elif kind == "contrast":
-            contrast = True
-        out = kind == "out" or (out and kind == "subject")
-    return said
-
-
-def _meant(verdicts: Mapping[str, bool], asks_for_wrong: bool) -> str | None:
-    right = [letter for letter in verdicts if verdicts[letter]]
-    wrong = [letter for letter in verdicts if not verdicts[letter]]
-    if len(right) == 1:
-        return right[0]
-    if len(wrong) == len(LETTERS) - 1:
-        return next(letter for letter in LETTERS if letter not in wrong)
-    return wrong[0] if len(wrong) == 1 and (asks_for_wrong or len(right) == len(LETTERS) - 1) else None
-
-
 # --- 4: named at all ---
 
 DENIED = re.compile(
@@ -283,11 +171,11 @@ DENIED = re.compile(
 )
 
 
-def _only_one_named(text: str, verdicts: Mapping[str, bool]) -> str | None:
+def _only_one_named(text: str, said: Mapping[str, bool]) -> str | None:
     named = _named(re.finditer(T, text), text) or _named(re.finditer(LONE, text), text)
-    named -= {letter for letter in verdicts if not verdicts[letter]}
+    named -= {letter for letter in said if not said[letter]}
     return named.pop() if len(named) == 1 else None
 
 
 def _named(found: Iterator[re.Match[str]], text: str) -> set[str]:
-    return {_letter(match[0]) for match in found if not DENIED.search(text[: match.start()][-20:])}
+    return {letter_of(match[0]) for match in found if not DENIED.search(text[: match.start()][-20:])}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from choice_replies import robust_letter_en, robust_letter_zh
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "replies.jsonl"
-LINES = CASES.read_text(encoding="utf-8").split("\n") if CASES.exists() else []
+CASES = Path(__file__).resolve().parents[1] / "cases" / "replies.jsonl"
+LINES = CASES.read_text(encoding="utf-8").split("\n")
 ROWS = [row for row in map(json.loads, filter(None, LINES)) if row["script"] not in ("humaneval", "mbpp")]
 LETTERS = [row for row in ROWS if row["script"].startswith("choice_")]
 SCRIPTS = ("gsm8k", "math", "bbh")
