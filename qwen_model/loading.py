@@ -63,7 +63,9 @@ def _model_type(folder: Path) -> str:
     model_type = read_json(folder / "config.json").get("model_type")
     if not model_type:
         raise CheckpointError(f"{folder / 'config.json'}: no model_type in it")
-    return str(model_type)
+    if not isinstance(model_type, str):
+        raise CheckpointError(f"{folder / 'config.json'}: model_type is {model_type!r}, not a text")
+    return model_type
 
 
 def load_tokenizer(path: str | Path) -> Any:
