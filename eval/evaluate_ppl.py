@@ -197,8 +197,7 @@ def read_all(run: Run, ways: Mapping[str, Any], stride: int | None, vocabulary: 
                 item,
                 prompt=described(item.row, stride),
                 nll=means,
-                prediction={length: perplexity([(part["mean"], 1)]) for length, part in means.items()},
-                gold=None,
+                prediction=perplexity([(means[str(item.row.lengths[-1])]["mean"], 1)]),
                 correct=max(part["mean"] for part in means.values()) < math.log(vocabulary),
             )
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .data import Item, item_sha256
-from .errors import UserError, disk_error
+from .errors import UserError, disk_error, one_line
+from .samples import flat_record, packed, unpacked
 
 Key = tuple[str, int]
 
@@ -53,18 +54,18 @@ class Journal:
         records: dict[Key, dict[str, Any]] = {}
         for number, line in enumerate(lines, start=1):
             try:
-                record = json.loads(line)
-                key = (record["id"], record.get("sample", 0))
-                other = record["run"] != self.run
+                given = json.loads(line)
+                if given["run"] != self.run:
+                    raise UserError(
+                        f"{self.path.parent} holds a run with another model, dtype or prompt setting, or of an earlier "
+                        f"version; give another -o, or --overwrite to drop it"
+                    )
+                record = unpacked(given)
+                key = (record["id"], record["sample"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"{self.path} line {number} is damaged; delete that line, or use --overwrite"
+                    f"{self.path} line {number} is damaged ({one_line(error)}); delete that line, or use --overwrite"
                 ) from error
-            if other:
-                raise UserError(
-                    f"{self.path.parent} holds a run with another model, dtype or prompt setting; "
-                    f"give another -o, or --overwrite to drop it"
-                )
             self._repeated = self._repeated or key in records
             records[key] = record
         return records
@@ -79,16 +80,14 @@ class Journal:
         fields: `prompt`, as the model saw it, stands for the benchmark's text, which the item has and the sum is of.
         """
         text = item.prompt + item.begun
-        named = {"id": item.id, "subject": item.subject, "prompt": text, "prompt_sha256": prompt_sha256(text)}
-        record = {**named, **fields}
-        if item.sample:
-            record["sample"] = item.sample
-        record |= {"item_sha256": item_sha256(item), "run": self.run}
+        named = {"id": item.id, "subject": item.subject, "sample": item.sample, "prompt": text, **fields}
+        sums = {"prompt_sha256": prompt_sha256(text), "item_sha256": item_sha256(item), "run": self.run}
+        record = flat_record({**named, **sums})
         if self.fresh:
             self._replace([record])
             self.fresh = False
         else:
-            self._write(self._file, line_of(record))
+            self._write(self._file, line_of(packed(record)))
         self._repeated = self._repeated or item.key in self.records
         self.records[item.key] = record
         return record
@@ -111,7 +110,7 @@ class Journal:
         with disk_error(self.path):
             file = open(partial, "w+b", buffering=0)  # noqa: SIM115 - open for the life of the run
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._write(file, b"".join(map(line_of, records)))
+        self._write(file, b"".join(line_of(packed(record)) for record in records))
         os.fsync(file.fileno())
         os.replace(partial, self.path)
         self._file.close()

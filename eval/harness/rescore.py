@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data import Item
-from .errors import UserError
+from .errors import UserError, one_line
 from .readers import TEXT, WHOLE, check_row, numbered_jsonl, shown
+from .samples import unpacked, unsaid
 from .sources import file_sha256
 
 # What a question is called in a document of lm-evaluation-harness and in our rows.
@@ -160,7 +161,8 @@ def _files(path: Path) -> list[Path]:
 def _read(path: Path) -> Iterator[Given]:
     counts: Counter[str] = Counter()
     seen: dict[int, Any] = {}  # doc_id -> replies: a document stands there once for every filter
-    for where, row in numbered_jsonl(path):
+    for where, line in numbered_jsonl(path):
+        row = _as_given(line, where)
         if "doc_id" in row and ("resps" in row or "filtered_resps" in row):
             replies = _lm_eval_replies(row, where)
             if seen.setdefault(row["doc_id"], replies) is replies:
@@ -188,6 +190,17 @@ def _read(path: Path) -> Iterator[Given]:
         fields = {key: value for key, value in row.items() if key not in ("solution", "completion", "response")}
         fields |= {field: row[field]} | ({} if field == "choice_logits" else {"response": row[field]})
         yield Given((name,), sample, fields, where, {}, "")
+
+
+def _as_given(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A line of any reply file; of a samples.jsonl less what says nothing there, and with its details as fields."""
+    if "details" not in row or "prompt_sha256" not in row:
+        return row
+    try:
+        found = unpacked(row)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} is damaged ({one_line(error)})") from error
+    return {name: value for name, value in found.items() if name != unsaid(found)}
 
 
 def _lm_eval_replies(row: dict[str, Any], where: str) -> list[Any]:

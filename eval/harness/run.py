@@ -25,6 +25,7 @@ from .progress import progress
 from .protocol import departures
 from .reporting import Reporting
 from .rescore import keep_generated
+from .samples import FORMAT
 from .target import DEMO
 
 # What a run writes at its end; an earlier run's goes with its last sample.
@@ -102,7 +103,7 @@ class Run(Reporting):
         fresh = self.args.overwrite or self.replies is not None
         if self.replies is not None and not self.args.overwrite:
             keep_generated(self.folder)
-        self.journal = Journal(self.folder, manifest.digest(identity), fresh)
+        self.journal = Journal(self.folder, manifest.digest([identity, FORMAT]), fresh)
         self.manifest = {
             **manifest.environment(),
             **identity,
@@ -216,9 +217,7 @@ class Run(Reporting):
             raise UserError(f"{self.missing.asked} gave no reply to any of {len(asked)} items ({self.missing.summary})")
 
     def save(self, item: Item, **fields: Any) -> None:
-        """Write one finished item; `correct` must be a bool."""
-        if type(fields["correct"]) is not bool:
-            raise TypeError(f"{item.id}: correct is {fields['correct']!r}; a bool by contract")
+        """Write one finished item. Fields that are not in samples.FIELDS are the benchmark's own."""
         if item.key in self.was_cut:
             fields["cut"] = True
         fields.update(self.endings.get(item.key, {}))

@@ -114,7 +114,7 @@ def test_the_test_split_writes_the_submission_of_the_site(script, demo_checkpoin
             assert list(answers) == [row["id"] for row in csv.DictReader(lines)]
         assert set(answers.values()) <= set("ABCD")
     rows = samples(tmp_path)
-    assert {(row["gold"], row["correct"]) for row in rows} == {(None, False)}
+    assert {(row["gold"], row["correct"]) for row in rows} == {("", False)}
     score = json.loads((tmp_path / "results.json").read_text())["scores"]["acc"]
     assert (score["value"], score["n"], score["verdict"]) == (None, 30, None)
     assert "submission.json" in ended.out

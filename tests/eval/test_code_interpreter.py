@@ -19,6 +19,7 @@ from evaluate_code_interpreter import observed, prompt, read_items, read_protoco
 
 from harness.errors import UserError, run_script
 from harness.judge import Judge
+from harness.samples import unpacked
 from harness.sandbox import Sandbox
 
 ITEMS = Path(__file__).parent / "code_interpreter_items"
@@ -98,7 +99,7 @@ def bubblewrap() -> None:
 
 def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
     lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = [unpacked(json.loads(line)) for line in lines]
     assert len({row["id"] for row in rows}) == len(rows), "one line an item"
     return {row["id"]: row for row in rows}
 
@@ -233,7 +234,9 @@ def test_a_run_scored_again_gives_the_same(script, run_of_all: Path, tmp_path: P
     lines = (run_of_all / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     kept = [json.loads(line) for line in lines if json.loads(line)["subject"] == "math"]
     for row in kept[::2]:
-        del row["rounds"]  # then the transcript itself is cut where the observations stand
+        details = json.loads(row["details"])
+        del details["rounds"]  # then the transcript itself is cut where the observations stand
+        row["details"] = json.dumps(details)
     given.write_text("".join(json.dumps(row) + "\n" for row in kept))
     flags = ("--rescore", given, "-d", ITEMS, "--subjects", "math", "-o", tmp_path / "out")
     assert script("code_interpreter", *flags, "--reported-as", "Qwen-7B-Chat").status == 0

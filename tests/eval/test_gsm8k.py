@@ -97,7 +97,8 @@ def test_published_vectors_through_the_script(shared, rescore, rows, mode):
         rows(v["answer"] for v in vectors), [v["completion"] for v in vectors], f"--{mode}"
     )
     assert status == 0
-    assert [s["prediction"] for s in samples] == [v[f"{mode}_extracted"] for v in vectors]
+    read = [v[f"{mode}_extracted"] for v in vectors]
+    assert [s["prediction"] for s in samples] == ["" if value is None else str(value) for value in read]
     assert [s["correct"] for s in samples] == [v[f"{mode}_correct"] for v in vectors]
     assert results["scores"]["acc"]["value"] == sum(v[f"{mode}_correct"] for v in vectors)
 

@@ -10,6 +10,8 @@ from hf_agent.interpreter import Interpreter
 from hf_agent.scoring import Marks, Program, read_protocol, read_robust
 from hf_agent.tasks import TEMPLATES, Benchmark, Step, read_benchmark
 
+from harness.samples import unpacked
+
 FIGURES = ("tool_selection", "tool_used", "code")
 
 
@@ -60,7 +62,9 @@ def scored(script, folder, tmp_path):
         ended = script("plugin", "--hf-agent", mode, "-d", folder, "--rescore", path, "-o", out, *flags)
         assert ended.status == 0, ended.err
         content = json.loads((out / "results.json").read_text(encoding="utf-8"))
-        samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+        samples = [
+            unpacked(json.loads(line)) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         samples.sort(key=lambda sample: int(sample["id"].split("/")[1]))  # a dialogue's second step is written later
         return {name: score["value"] for name, score in content["scores"].items()}, samples
 

@@ -17,6 +17,7 @@ from evaluate_humaneval import (
 )
 
 from harness.errors import UserError
+from harness.samples import unpacked
 from harness.sandbox import Sandbox
 
 
@@ -36,7 +37,11 @@ def rescore(monkeypatch, tmp_path, shared):
         words = ["-d", data, "--rescore", replies, "-o", out, "--overwrite", *flags]
         monkeypatch.setattr(sys, "argv", ["evaluate_humaneval.py", *map(str, words)])
         status = evaluate_humaneval.main()
-        samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").split("\n") if line]
+        samples = [
+            unpacked(json.loads(line))
+            for line in (out / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+            if line
+        ]
         return status, json.loads((out / "results.json").read_text(encoding="utf-8")), samples, out
 
     return run

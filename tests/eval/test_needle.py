@@ -169,7 +169,7 @@ def test_a_model_that_finds_some(ask, tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(samples(out)) == 8
     for row in samples(out):
         assert row["correct"] is ("depth_50" in row["id"])
-        assert row["prediction"] == (row["gold"] if row["correct"] else None)
+        assert row["prediction"] == (row["gold"] if row["correct"] else "")
         assert row["finish"] in ("stop", "length")
     assert (out / "grid.csv").read_text() == ",300,600\n0 %,0,0\n50 %,100,100\n"
     assert results(out)["scores"]["acc"]["value"] == 50

@@ -1,4 +1,4 @@
-"""samples.jsonl says what was asked: the prompt of every line is what the model saw."""
+"""samples.jsonl: every line says what was asked, as the model saw it; a field has one type in all scripts."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,11 @@ import evaluate_mmlu
 import pytest
 
 from harness import choices
+from harness.data import Item
 from harness.engine.openai import OpenAIEngine
-from harness.journal import prompt_sha256
+from harness.errors import UserError
+from harness.journal import Journal, prompt_sha256
+from harness.samples import FIELDS, as_text
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data"
@@ -106,3 +109,154 @@ def test_other_models_prompts_are_those_of_their_own_template(chat: bool) -> Non
     encoder = Encoder(tokenizer)
     (ids,) = encoder.chat(["who is it"]) if chat else encoder.plain(["who is it"])
     assert encoder.text(ids) == ("<s> <u> who is it </u>" if chat else "who is it")
+
+
+# -- the types -------------------------------------------------------------------------------------
+
+FEW = ("--limit", 2)
+RUNS: dict[str, tuple[object, ...]] = {
+    "mmlu": ("-c", "demo", "--subjects", "nutrition", "-k", 0),
+    "ceval": ("-c", "demo", "--subjects", "plant_protection", "-k", 0, "--split", "test"),
+    "cmmlu": ("-c", "demo-chat", "--subjects", "agronomy"),
+    "gsm8k": ("-c", "demo", "-k", 0),
+    "gsm8k chat": ("-c", "demo-chat",),
+    "math": ("-c", "demo", "-k", 0),
+    "bbh": ("-c", "demo", "--subjects", "boolean_expressions"),
+    "wmt22": ("-c", "demo", "-k", 0),
+    "vcsum": ("-c", "demo-chat",),
+    "humaneval": ("-c", "demo",),
+    "mbpp": ("-c", "demo", "-k", 0),
+    "ppl": ("-c", "demo", "--lengths", "64,128", "--configs", "none,ntk"),
+    "ppl needle": ("-c", "demo-chat", "--needle", "--lengths", 300, "--depths", "0,50"),
+    "plugin": ("-c", "demo-chat",),
+    "code_interpreter": ("-c", "demo-chat",),
+}  # fmt: skip
+SHORT = ("--max-new-tokens", 8)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every script on two of the demo's own samples."""
+    import importlib
+    import sys
+
+    from harness.errors import run_script
+
+    found = {}
+    for name, flags in RUNS.items():
+        benchmark, out = name.split()[0], tmp_path_factory.mktemp(name.replace(" ", "-"))
+        more = () if name == "ppl" else SHORT
+        with pytest.MonkeyPatch.context() as patch:
+            argv = [f"evaluate_{benchmark}.py", *map(str, (*flags, *more, "-o", out))]
+            patch.setattr(sys, "argv", argv if name == "ppl needle" else [*argv, *map(str, FEW)])
+            with pytest.raises(SystemExit) as ended:
+                run_script(importlib.import_module(f"evaluate_{benchmark}").main)
+        assert not ended.value.code, name
+        found[name] = out
+    return found
+
+
+def test_every_line_has_every_field_with_its_type(folders: dict[str, Path]) -> None:
+    for name, folder in folders.items():
+        for line in samples(folder):
+            assert list(line) == list(FIELDS), name
+            assert {field: type(value) for field, value in line.items()} == {f: type(v) for f, v in FIELDS.items()}
+            assert line["choice_logits"] and {type(one) for one in line["choice_logits"]} == {float}
+            assert isinstance(json.loads(line["details"]), dict) and line["prompt"]
+            chosen = name in ("mmlu", "ceval")
+            assert (len(line["choice_logits"]) == 4) == chosen and (not chosen or line["response"] == "")
+
+
+def test_folders_of_all_benchmarks_load_together_with_datasets(folders: dict[str, Path], tmp_path: Path) -> None:
+    import datasets
+
+    files = [str(folder / "samples.jsonl") for folder in folders.values()]
+    lines = sum(len(samples(folder)) for folder in folders.values())
+    for order in (files, files[::-1], files[3:] + files[:3]):
+        table = datasets.load_dataset("json", data_files=order, split="train", cache_dir=str(tmp_path / "cache"))
+        assert len(table) == lines
+        kinds = {name: feature.dtype for name, feature in table.features.items() if name != "choice_logits"}
+        wanted = {str: "string", int: "int64", bool: "bool"}
+        assert kinds == {name: wanted[type(value)] for name, value in FIELDS.items() if name != "choice_logits"}
+        assert table.features["choice_logits"].feature.dtype == "float64"
+        assert None not in table["prediction"]
+
+
+def test_folders_of_all_benchmarks_load_together_with_pandas(folders: dict[str, Path]) -> None:
+    import pandas
+
+    tables = [pandas.read_json(folder / "samples.jsonl", lines=True, dtype=False) for folder in folders.values()]
+    table = pandas.concat(tables, ignore_index=True)
+    assert not table.isna().any().any() and len({tuple(one.columns) for one in tables}) == 1
+    assert table["correct"].dtype == bool and table["new_tokens"].dtype.kind == "i"
+    assert all(isinstance(text, str) for text in table["prediction"])
+
+
+@pytest.mark.parametrize("name", ["mmlu", "gsm8k", "gsm8k chat", "humaneval", "math", "plugin", "vcsum"])
+def test_a_runs_own_samples_scored_again_give_its_figures(
+    folders: dict[str, Path], script, tmp_path: Path, name
+) -> None:
+    flags = ["--rescore", folders[name] / "samples.jsonl", *RUNS[name], "-o", tmp_path]
+    assert script(name.split()[0], *flags).status == 0
+    ran, again = (json.loads((f / "results.json").read_text())["scores"] for f in (folders[name], tmp_path))
+    assert {key: score["value"] for key, score in again.items()} == {key: score["value"] for key, score in ran.items()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"correct": "false"}, "'correct' is 'false', not true or false"),
+        ({"correct": None}, "'correct' is None"),
+        ({"correct": True, "response": 3}, "'response' is 3, not a text"),
+        ({"correct": True, "new_tokens": 1.5}, "'new_tokens' is 1.5, not a whole number"),
+        ({"correct": True, "sample": True}, "'sample' is True"),
+        ({"correct": True, "cut": 1}, "'cut' is 1, not true or false"),
+        ({}, "has no 'correct'"),
+    ],
+)
+def test_a_field_of_another_type_is_never_written(tmp_path: Path, fields: dict[str, Any], named: str) -> None:
+    journal = Journal(tmp_path, "r")
+    with pytest.raises(TypeError, match=named):
+        journal.append(Item("s/0", "s", "p"), fields)
+    assert (tmp_path / "samples.jsonl").read_bytes() == b""
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [({"correct": "false"}, "'correct'"), ({"sample": "1"}, "'sample'"), ({"details": "[]"}, "'details'")],
+)
+def test_a_field_of_another_type_is_never_read(tmp_path: Path, damage: dict[str, Any], named: str) -> None:
+    journal = Journal(tmp_path, "r")
+    journal.append(Item("s/0", "s", "p"), {"correct": True})
+    journal.close()
+    (line,) = samples(tmp_path)
+    (tmp_path / "samples.jsonl").write_text(json.dumps(line | damage) + "\n")
+    with pytest.raises(UserError, match=f"line 1 is damaged .*{named}"):
+        Journal(tmp_path, "r")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("18", "18"),
+        (18, "18"),
+        (18.0, "18"),
+        (0.5, "0.5"),
+        (1e300, "1e+300"),
+        (["a", "ü"], '["a", "ü"]'),
+        (True, "true"),
+    ],
+)
+def test_what_was_read_is_a_text(value: Any, text: str) -> None:
+    assert as_text(value) == text
+
+
+def test_details_come_back_as_they_were(tmp_path: Path) -> None:
+    cells = [{"code": "print('\u2028 ü')", "error": None}]
+    journal = Journal(tmp_path, "r")
+    written = journal.append(Item("s/0", "s", "p"), {"correct": True, "cells": cells, "level": "5"})
+    journal.close()
+    again = Journal(tmp_path, "r")
+    assert again.records[("s/0", 0)] == written and written["cells"] == cells and written["level"] == "5"
+    again.close()

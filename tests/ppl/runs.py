@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.samples import unpacked
+
 TRAINED = 64
 LENGTHS = [64, 128, 200, 256]
 NAMES = ["none", "dynamic_ntk", "dynamic_ntk + logn", "dynamic_ntk + logn + window_attn"]
@@ -16,7 +18,7 @@ def trained_at(folder: Path, length: int) -> Path:
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [unpacked(json.loads(line)) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def results(folder: Path) -> dict[str, Any]:
