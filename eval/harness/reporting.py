@@ -15,6 +15,7 @@ from .missing import Missing, endpoint_notes
 from .reported import Reported, find
 from .stats import Score
 from .target import Target
+from .terminal import show
 from .verdict import judge
 
 
@@ -143,7 +144,7 @@ class Reporting(Target):
             tables.write_atomically(self.folder / "grid.csv", tables.grid_csv(parts[0]))
         tables.write_results(self.folder, results)
         self.journal.close()
-        tables.show(title, parts, [*notes, f"written to {self.folder}"])
+        show(title, parts, [*notes, f"written to {self.folder}"])
         if self.missing:
             print(f"error: {self.missing.notes(len(self.items))[0]}", file=sys.stderr)
             return 2

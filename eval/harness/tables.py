@@ -1,9 +1,8 @@
-"""A run's tables: figures beside the reported ones, then the breakdowns; on the screen and in the output folder."""
+"""A run's tables: figures beside the reported ones, then the breakdowns; as files of the output folder."""
 
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,7 +69,7 @@ def shown(value: float, decimals: int = 2) -> str:
     return f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
-def _columns(table: Table | Grid) -> tuple[list[str], list[list[str]]]:
+def columns(table: Table | Grid) -> tuple[list[str], list[list[str]]]:
     """Header and rows with the columns dropped that no row of the table fills."""
     if isinstance(table, Grid):
         return list(table.head), [list(row) for row in table.rows]
@@ -82,7 +81,7 @@ def _columns(table: Table | Grid) -> tuple[list[str], list[list[str]]]:
 def markdown(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -> str:
     out = [f"# {title}", ""]
     for table in tables:
-        head, rows = _columns(table)
+        head, rows = columns(table)
         out += [f"## {table.title}", ""] if table.title else []
         out += ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
         out += ["| " + " | ".join(row) + " |" for row in rows]
@@ -123,37 +122,6 @@ def score_json(row: Line) -> dict[str, Any]:
         **({name: value for name, value in row.verdict._asdict().items() if name != "word"} if row.verdict else {}),
         **({"reported_source": reported.source, "reported_version": reported.version} if reported else {}),
     }
-
-
-def show(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -> None:
-    """Print the tables: with rich where it is installed, else as the markdown of table.md."""
-    try:
-        from rich import box
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table as RichTable
-    except ImportError:
-        print(markdown(title, tables, notes))
-        return
-    console = Console(width=None if os.isatty(1) else 110, highlight=False)
-    console.print(f"\n[bold]{escape(title)}[/bold]")
-    for table in tables:
-        head, rows = _columns(table)
-        grid = RichTable(
-            title=escape(table.title) or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
-        )
-        for index, name in enumerate(head):
-            grid.add_column(name, justify="left" if index == 0 else "right", no_wrap=index < 4)
-        for row in rows:
-            grid.add_row(*(_coloured(cell, escape(cell)) for cell in row))
-        console.print(grid)
-    for note in notes:
-        console.print(f"- {escape(note)}")
-
-
-def _coloured(cell: str, text: str) -> str:
-    colour = {"reproduced": "green", "lower": "red", "higher": "yellow"}.get(cell.split(" ")[0])
-    return f"[{colour}]{text}[/{colour}]" if colour else text
 
 
 def write_atomically(path: Path, text: str) -> None:
