@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin, LogitsProcessorList
 
 from .keywords import CACHE, by_name, one_cache
+from .masking import positions
 from .pretrained import QWenPreTrainedModel
 
 # The published constant: larger than any logit, and finite in float16.
@@ -56,14 +57,22 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
             input_ids, inputs_embeds=inputs_embeds, **by_name(cache), **kwargs
         )
         mask = kwargs.get("attention_mask")
-        switches = kwargs.get("long_context") or self.long_context
         if mask is None or mask.ndim != 2:
             return inputs
-        if not _held(cache) and inputs.get("ntk_alpha") is None:
-            inputs["ntk_alpha"] = self.ntk_alphas(mask.sum(dim=1).tolist(), switches)
+        switches = kwargs.get("long_context") or self.long_context
         if switches.window_attn is not None:  # for a static cache a ready mask was made, the same for all layers
             inputs["attention_mask"] = mask
+        elif inputs["attention_mask"] is not mask:  # a ready mask says nothing of positions and lengths
+            if inputs.get("position_ids") is None:
+                given = inputs["input_ids"] if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
+                inputs["position_ids"] = positions(mask, mask.shape[1] - given.shape[1], mask.shape[1], mask.device)
+            if not _held(cache) and inputs.get("ntk_alpha") is None:
+                inputs["ntk_alpha"] = self.ntk_alphas(mask.sum(dim=1).tolist(), switches)
         return inputs
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]) -> None:
+        """None: `forward` counts the same positions itself, and knows without asking a device that rows are no packed
+        sequences."""
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any

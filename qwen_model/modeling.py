@@ -18,19 +18,31 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration import QWenConfig
+from .devices import META, at, moved_to
 from .generation import QWenGeneration
 from .keywords import CACHE, by_name, check_keywords, one_cache
 from .layers import QWenBlock, QWenRMSNorm, eager_attention
 from .long_context import OFF, LongContext
-from .masking import capturing, causal_masks, last_mask, padding_mask, positions
+from .masking import (
+    Call,
+    causal_masks,
+    column_sequences,
+    last_mask,
+    packed_positions,
+    padding_mask,
+    positions,
+    readable,
+    sequence_lengths,
+)
 from .pretrained import QWenPreTrainedModel
-from .rope import TableMaker
+from .rope import TableMaker, ntk_alphas
 from .window_cache import WindowCache
 
 
@@ -67,15 +79,17 @@ class QWenModel(QWenPreTrainedModel):
     def _choose_alpha(
         self,
         given: torch.Tensor | None,
-        mask: torch.Tensor | None,
         cache: Cache | None,
         past: int,
         columns: int,
+        mask: torch.Tensor | None,
+        numbers: torch.Tensor | None,
         switches: LongContext,
     ) -> torch.Tensor:
-        """This call's NTK factors, [B] or [1]: given, else frozen in the cache, else from the true lengths."""
+        """This call's NTK factors, [B], [1], or [B, T] of packed rows: given, else frozen in the cache, else from the
+        true lengths. mask, numbers: padding and packed sequences, each [B, columns] or None."""
         if given is not None:
-            return torch.as_tensor(given, dtype=torch.float64).reshape(-1)
+            return torch.as_tensor(given, dtype=torch.float64, device="cpu").reshape(-1)
         if not switches.use_dynamic_ntk:
             return torch.ones(1, dtype=torch.float64)
         if past > 0:
@@ -83,10 +97,12 @@ class QWenModel(QWenPreTrainedModel):
             if frozen is not None:
                 return frozen
             # A cache filled elsewhere: its keys were turned for the length that it holds.
-            columns, mask = past, mask[:, :past] if mask is not None else None
-        if mask is None or columns <= self.config.training_length():
+            columns, mask, numbers = past, mask[:, :past] if mask is not None else None, None
+        trained = self.config.training_length()
+        if columns <= trained or (mask is None and numbers is None):
             return self.ntk_alphas([columns], switches)
-        return self.ntk_alphas(mask.sum(dim=1).tolist(), switches)
+        lengths = sequence_lengths(numbers, mask) if numbers is not None else mask.sum(dim=1)  # type: ignore[union-attr]
+        return ntk_alphas(lengths, trained)
 
     def _beyond(self, position_ids: torch.Tensor | None, columns: int, switches: LongContext) -> bool:
         """Whether a LogN factor may differ from 1: some position is at or past the training length."""
@@ -94,9 +110,8 @@ class QWenModel(QWenPreTrainedModel):
             return False
         if position_ids is None:
             return columns > self.config.training_length()
-        if capturing():  # reading a position is not possible there; factors of 1 change nothing
-            return True
-        return bool((position_ids >= self.config.training_length()).any())
+        # An accelerator is not waited for: factors of 1 change nothing.
+        return not readable(position_ids) or bool((position_ids >= self.config.training_length()).any())
 
     @capture_outputs
     def forward(
@@ -131,31 +146,48 @@ class QWenModel(QWenPreTrainedModel):
         past = int(cache.get_seq_length()) if cache is not None else 0
         columns = past + embeds.shape[1]
 
-        padding = padding_mask(attention_mask, columns)
+        two_dimensional = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
+        padding = padding_mask(attention_mask, columns, embeds.shape[1]) if two_dimensional else None
+        ready = None if two_dimensional else attention_mask
+        if position_ids is None and not past:
+            starts = kwargs.get("cu_seq_lens_q"), kwargs.get("seq_idx")
+            position_ids = packed_positions(embeds.shape[1], embeds.device, *starts)
+        unaware = self.config._attn_implementation not in ALL_MASK_ATTENTION_FUNCTIONS  # such an attention gets no mask
+        numbers = None if unaware or ready is not None else column_sequences(position_ids, padding, cache, past)
         switches = self._choose_switches(long_context, cache, past)
-        alpha = self._choose_alpha(ntk_alpha, padding, cache, past, columns, switches)
+        alpha = self._choose_alpha(ntk_alpha, cache, past, columns, padding, numbers, switches)
         if len(alpha) not in (1, embeds.shape[0]):
             raise ValueError(f"ntk_alpha has {len(alpha)} rows, the batch has {embeds.shape[0]}")
         if cache is not None:
-            cache.ntk_alpha, cache.long_context = alpha, switches  # type: ignore[attr-defined]
+            cache.ntk_alpha = alpha if alpha.ndim == 1 else alpha[:, -1]  # type: ignore[attr-defined]
+            cache.long_context, cache.sequences = switches, numbers  # type: ignore[attr-defined]
         if isinstance(cache, WindowCache):
-            cache.count_padding(padding)
+            cache.count_padding(padding, embeds.shape[1])
         beyond = self._beyond(position_ids, columns, switches)
+        if numbers is not None and not past:
+            kwargs["position_ids"] = position_ids  # flash attention reads off them where sequences start
         if position_ids is None:
             position_ids = positions(padding, past, columns, embeds.device)
         tables = self._tables.tables(switches, alpha, position_ids.to(embeds.device), beyond, embeds.dtype)
 
         windows = switches.windows(len(self.h), columns)
-        two_dimensional = attention_mask is None or attention_mask.ndim == 2
-        masks = causal_masks(self.config, embeds, padding if two_dimensional else attention_mask, cache, past, windows)
+        if padding is not None:
+            padding = padding.to(device=embeds.device, dtype=torch.bool)
+        call = Call(self.config, embeds, padding, ready, cache, past, numbers)
+        masks = causal_masks(call, windows)
         options = [kwargs if window is None else {**kwargs, "sliding_window": window} for window in windows]
         if last_positions is not None:  # before any block runs: the mask's size is read from the cache
             last_positions = last_positions.to(embeds.device)
-            masks[-1] = last_mask(self.config, embeds, padding, cache, past, last_positions, windows[-1])
+            masks[-1] = last_mask(call, last_positions, windows[-1])
             options[-1] = {**options[-1], "last_positions": last_positions}
         hidden = self.drop(embeds)
+        moved: dict[tuple[int, torch.device], Any] = {}
         for block, own, mask, more in zip(self.h, tables, masks, options, strict=True):
-            hidden = block(hidden, tables=own, attention_mask=mask, cache=cache, **more)
+            device: torch.device = block.ln_1.weight.device  # type: ignore[assignment,union-attr]
+            if device not in (own.cos.device, META):  # a model over several devices
+                own, mask, more = (moved_to(value, device, moved) for value in (own, mask, more))
+            hidden = block(at(hidden, device), tables=own, attention_mask=mask, cache=cache, **more)
+        hidden = at(hidden, self.ln_f.weight.device)
         return BaseModelOutputWithPast(self.ln_f(hidden), **by_name(cache if use_cache else None))
 
 
@@ -240,7 +272,7 @@ class QWenLMHeadModel(QWenGeneration, GenerationMixin):  # transformers looks fo
         if last_positions is None:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             hidden = hidden[:, keep]
-        logits = self.lm_head(hidden)
+        logits = self.lm_head(at(hidden, self.lm_head.weight.device))
         loss = None
         if labelled:
             loss = self.loss_function(

@@ -48,6 +48,17 @@ def ntk_alpha(length: int, training_length: int) -> float:
     return 2.0 ** math.ceil(math.log2(length / training_length) + 1) - 1
 
 
+#: how often the training length can double in a table of factors; each factor is exact in float32
+DOUBLINGS = 24
+
+
+def ntk_alphas(lengths: torch.Tensor, training_length: int) -> torch.Tensor:
+    """`ntk_alpha` of each length, float32 in the shape and on the device of `lengths`; the host waits for nothing."""
+    limits = training_length * 2 ** torch.arange(DOUBLINGS - 1, device=lengths.device)
+    doublings = (lengths[..., None] > limits).sum(dim=-1)
+    return (2 ** (doublings + 1) - 1).to(torch.float32)
+
+
 def inverse_frequencies(alphas: Sequence[float], dim: int, base: float) -> torch.Tensor:
     """Inverse frequencies base'^(-2i/d) with base' = base * alpha^(d / (d - 2)): float32 [len(alphas), dim / 2], CPU.
 
@@ -62,9 +73,10 @@ def inverse_frequencies(alphas: Sequence[float], dim: int, base: float) -> torch
 def cos_sin(positions: torch.Tensor, inv_freq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine of position * frequency, float32 [N, T, d / 2].
 
-    positions: int64 [1 or B, T], from 0. inv_freq: float32 [1 or B, d / 2].
+    positions: int64 [1 or B, T], from 0. inv_freq: float32 [1 or B, d / 2], or [B, T, d / 2].
     """
-    angles = positions[..., None].to(torch.float32) * inv_freq[:, None, :]
+    inv_freq = inv_freq if inv_freq.ndim == 3 else inv_freq[:, None, :]
+    angles = positions[..., None].to(torch.float32) * inv_freq
     return angles.cos(), angles.sin()
 
 
@@ -107,22 +119,25 @@ class TableMaker:
     ) -> list[PositionTables]:
         """One entry a layer; layers with the same factors share theirs.
 
-        alpha: float64 [B] or [1], the NTK factors of the rows' lengths. A layer with window w gets min(alpha,
-        alpha(w)), which is the factor of min(length, w). positions: int64 [B or 1, T]. beyond: whether a LogN factor
-        may differ from 1. dtype: of the LogN factors.
+        alpha: the NTK factors of the rows' lengths, float64 [B] or [1] on the CPU, or as `ntk_alphas` makes them: [B],
+        or [B, T] where rows are packed. A layer with window w gets min(alpha, alpha(w)), which is the factor of
+        min(length, w). positions: int64 [B or 1, T]. beyond: whether a LogN factor may differ from 1. dtype: of the
+        LogN factors.
         """
         windows = switches.window_attn or (None,) * self.config.num_hidden_layers
+        highest = float(alpha.max()) if _by_value(alpha) else math.inf
         made: dict[tuple[Any, ...], PositionTables] = {}
         found: list[PositionTables] = []
         for window in windows:
-            alphas = alpha
+            most = highest
             if window is not None and switches.ntk_per_layer and switches.use_dynamic_ntk:
-                alphas = alpha.clamp(max=ntk_alpha(window, self.config.training_length()))
+                most = min(most, ntk_alpha(window, self.config.training_length()))
             visible = window if switches.logn_mode == "visible" else None
             if not beyond or (visible is not None and visible <= self.config.training_length()):
                 visible = 0  # every factor is 1
-            key = (visible, *alphas.tolist())
+            key = (visible, most)
             if key not in made:
+                alphas = alpha.clamp(max=most) if most < highest else alpha
                 made[key] = self._make(alphas, positions, visible, dtype)
             found.append(made[key])
         return found
@@ -131,17 +146,32 @@ class TableMaker:
         self, alpha: torch.Tensor, positions: torch.Tensor, visible: int | None, dtype: torch.dtype
     ) -> PositionTables:
         """visible: the most tokens that a token sees, None for all before it; 0 for no LogN."""
-        key = (positions.device, *alpha.tolist())
-        inv_freq = self._inv_freq.get(key)
-        if inv_freq is None:
-            table = inverse_frequencies(key[1:], self.config.rotary_dim, self.config.rotary_emb_base)
-            # Few entries: there are as many as distinct batches of factors, and a long run sees ever new ones.
-            if len(self._inv_freq) >= 64:
-                self._inv_freq.clear()
-            inv_freq = self._inv_freq[key] = table.to(positions.device)
-        cos, sin = cos_sin(positions, inv_freq)
+        cos, sin = cos_sin(positions, self._frequencies(alpha, positions.device))
         logn = None
         if visible != 0:
             seen = positions if visible is None else positions.clamp(max=visible - 1)
             logn = logn_factors(seen, self.config.training_length(), dtype)
         return PositionTables(cos, sin, logn)
+
+    def _frequencies(self, alpha: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Inverse frequencies on a device, [1 or B, d / 2] or [B, T, d / 2]: the same bits on every one."""
+        if _by_value(alpha):
+            return self._remembered(device, alpha.tolist())
+        steps = torch.log2(alpha.to(device) + 1).round().to(torch.int64) - 1
+        return self._remembered(device, [2.0 ** (step + 1) - 1 for step in range(DOUBLINGS)])[steps]
+
+    def _remembered(self, device: torch.device, alphas: list[float]) -> torch.Tensor:
+        key = (device, *alphas)
+        inv_freq = self._inv_freq.get(key)
+        if inv_freq is None:
+            table = inverse_frequencies(alphas, self.config.rotary_dim, self.config.rotary_emb_base)
+            # Few entries: there are as many as distinct batches of factors, and a long run sees ever new ones.
+            if len(self._inv_freq) >= 64:
+                self._inv_freq.clear()
+            inv_freq = self._inv_freq[key] = table.to(device)
+        return inv_freq
+
+
+def _by_value(alpha: torch.Tensor) -> bool:
+    """Whether the host knows the factors: others were counted on a device, and are those of the published steps."""
+    return alpha.dtype == torch.float64

@@ -12,6 +12,10 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from .long_context import LongContext
+from .masking import readable
+
+#: decoding steps after which padding is counted again
+UNCOUNTED = 64
 
 
 class WindowLayer(DynamicSlidingWindowLayer):
@@ -56,10 +60,21 @@ class WindowCache(DynamicCache):
         made = [DynamicLayer() if window is None else WindowLayer(window) for window in windows]
         Cache.__init__(self, layers=made, offloading=offloading)  # type: ignore[arg-type]
         self.long_context = long_context
+        self.uncounted = 0  # decoded columns since padding was counted
 
-    def count_padding(self, padding: torch.Tensor | None) -> None:
-        """Before a call: how many columns must stay after it. padding: [B, cached + new], 1 = real token."""
+    def count_padding(self, padding: torch.Tensor | None, new: int) -> None:
+        """Before a call with `new` columns: how many must stay after it. padding: [B, cached + new], 1 = real token.
+
+        An accelerator is asked only now and then while decoding: until then a column more stays for each new one, which
+        is enough whether that is padding or not.
+        """
         bounded = [layer for layer in self.layers if isinstance(layer, WindowLayer)]
+        if padding is not None and not readable(padding) and new == 1 and self.uncounted < UNCOUNTED:
+            self.uncounted += 1
+            for layer in bounded:
+                layer.keep += 1
+            return
+        self.uncounted = 0
         needed = _columns_needed(padding, sorted({layer.sliding_window - 1 for layer in bounded}))
         for layer in bounded:
             layer.keep = needed.get(layer.sliding_window - 1, layer.sliding_window - 1)
@@ -71,5 +86,5 @@ def _columns_needed(padding: torch.Tensor | None, tokens: list[int]) -> dict[int
         return {}
     found = padding.to(torch.int64).flip(1).cumsum(1)  # real tokens among the last 1, 2, ... columns
     total = found[:, -1:]
-    counts = [(found < total.clamp(max=n)).sum(1).max() + 1 for n in tokens]
-    return {n: max(n, int(count)) for n, count in zip(tokens, counts, strict=True)}
+    counts = torch.stack([(found < total.clamp(max=n)).sum(1).max() + 1 for n in tokens]).tolist()  # one wait for all
+    return {n: max(n, count) for n, count in zip(tokens, counts, strict=True)}
