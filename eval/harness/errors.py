@@ -48,7 +48,7 @@ def keep_secret(url: str) -> None:
 
 def redacted(text: str) -> str:
     """The text without passwords, tokens and API keys; `***` stands in their place."""
-    known = {*_secrets, *(value for name in KEYS if len(value := os.environ.get(name, "")) >= 6)}
+    known = {*_secrets, *(value for name in KEYS if len(value := os.environ.get(name, "").strip()) >= 6)}
     for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, "***")
     return QUERY.sub(r"\1***", USER.sub("***@", text))

@@ -18,7 +18,7 @@ from . import manifest
 from .baseline import Baseline
 from .data import Item, items_sha256, subset
 from .decoding import resolve as resolve_decoding
-from .errors import UserError
+from .errors import UserError, disk_error
 from .journal import Journal
 from .missing import Missing
 from .progress import progress
@@ -227,4 +227,5 @@ class Run(Reporting):
         self.journal.append(item, fields)
         if dropped:  # tables of the dropped run would stand beside the new one's samples
             for name in REPORTS:
-                (self.folder / name).unlink(missing_ok=True)
+                with disk_error(self.folder / name):
+                    (self.folder / name).unlink(missing_ok=True)

@@ -91,7 +91,7 @@ def test_an_endpoint_that_refuses_everything_is_not_asked_everything(
     server.answer = lambda text: completion("1") if number(text) < 4 else refusal(status, "not like this")
     ended = script("gsm8k", *flags, "-b", 2)
     assert ended.status == 2
-    assert f"{server.url} gave no reply to {GIVE_UP} requests in a row (HTTP {status}: not like this)" in ended.err
+    assert f"{server.url} gave no reply (HTTP {status}: not like this; failed in a row: {GIVE_UP})" in ended.err
     assert ended.err.count("error: ") == 1 and "Traceback" not in ended.err
     assert len(server.bodies) <= 4 + GIVE_UP + 2
     assert sorted(ids(sums / "out")) == [f"test/{i}" for i in range(4)], "what arrived is kept"
@@ -106,7 +106,7 @@ def test_one_request_that_fails_after_others_worked_is_put_aside(server: Server,
         return dict(engine.generate(engine.generate_requests(engine.encode([text]), Decoding(), True, ["0"])))[0]
 
     server.answer = lambda text: refusal(500, "assertion failed") if text == "bad" else completion("A")
-    with pytest.raises(UserError, match="gave no reply to 1 requests in a row"):
+    with pytest.raises(UserError, match="HTTP 500: assertion failed; failed in a row: 1"):
         ask("bad")
     assert isinstance(ask("good"), Reply)
     assert ask("bad") == NoReply("HTTP 500", "assertion failed")
@@ -189,6 +189,29 @@ def test_an_address_that_is_none_is_one_line(script, flags, url: str) -> None:
     ended = script("gsm8k", *(url if str(flag).startswith("http") else flag for flag in flags))
     assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
     assert "is no address of an endpoint" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"OPENAI_API_KEY": "sk-s\u00e9same"}, "OPENAI_API_KEY holds a character that no key has"),
+        ({"OPENAI_API_KEY": "sk-ses\name"}, "OPENAI_API_KEY holds a character that no key has"),
+        ({"http_proxy": "foo://me:password1@host"}, "can be made (Unknown scheme for proxy URL"),
+        ({"SSL_CERT_FILE": "/no/such/file"}, "look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"),
+    ],
+)
+def test_settings_of_the_environment_that_cannot_be(script, flags, environment, said: str, monkeypatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ended = script("gsm8k", *flags)
+    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+    assert said in ended.err and "same" not in ended.err and "password1" not in ended.err
+
+
+def test_a_key_read_from_a_file_with_its_line_end_is_the_key(script, server: Server, flags, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sesame\n")
+    assert script("gsm8k", *flags, "--limit", 1).status == 0
+    assert server.headers[0]["authorization"] == "Bearer sk-sesame"
 
 
 # -- ends --------------------------------------------------------------------------------------------------------------

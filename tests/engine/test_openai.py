@@ -1,5 +1,6 @@
 """The openai engine: what goes to an endpoint, and how it fails."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from harness.decoding import Decoding
 from harness.engine import NoReply, Reply
 from harness.engine.openai import OpenAIEngine
 from harness.errors import UserError
+from harness.judge import Judge
 
 from .endpoint import Answer, Server, completion, refusal
 
@@ -114,3 +116,26 @@ def test_what_is_no_reply_has_a_name_and_is_no_empty_text(server: Server, answer
     reply = one_answer(server, answer)
     assert isinstance(reply, NoReply)
     assert reply.kind == kind
+
+
+# -- a judge -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_judge_is_asked_once_though_a_kill_left_half_a_line(server: Server, tmp_path: Path) -> None:
+    server.answer = lambda text: completion("right")
+    for _ in range(2):
+        assert Judge(server.url, "m", tmp_path).ask("Is it?", [b"png"], "a/0") == "right"
+    with open(tmp_path / "judge.jsonl", "ab") as lines:
+        lines.write(b'{"key": "12')
+    judge = Judge(server.url, "m", tmp_path)
+    assert judge.ask("Is it?", [b"png"], "a/0") == judge.ask("And this?", [b"png"], "a/1") == "right"
+    assert len(server.bodies) == 2
+    assert [json.loads(line)["id"] for line in (tmp_path / "judge.jsonl").read_text().splitlines()] == ["a/0", "a/1"]
+
+
+@pytest.mark.parametrize("answer", [completion(None), completion(""), completion("right", "content_filter")])
+def test_a_judge_without_a_text_gives_no_verdict(server: Server, tmp_path: Path, answer: Answer) -> None:
+    server.answer = lambda text: answer
+    with pytest.raises(UserError, match="the judge gave no text"):
+        Judge(server.url, "m", tmp_path).ask("Is it?", [b"png"], "a/0")
+    assert not (tmp_path / "judge.jsonl").exists()

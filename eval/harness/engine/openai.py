@@ -65,17 +65,31 @@ def connect(
         import openai
     except ImportError as error:
         raise UserError(f"{error.name} is not installed; pip install openai") from error
-    key = next((os.environ[name] for name in key_names if os.environ.get(name)), "none")
     parts = urlsplit(base_url)
     plain = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
-    return openai.OpenAI(
-        base_url=plain,
-        default_query=dict(parse_qsl(parts.query)),
-        api_key=key,
-        max_retries=TRIES,
-        timeout=openai.Timeout(timeout, connect=20),
-        http_client=openai.DefaultHttpxClient(event_hooks={"request": [watch]}),
-    )
+    query, key = dict(parse_qsl(parts.query)), _key(key_names)
+    try:
+        return openai.OpenAI(
+            base_url=plain,
+            default_query=query,
+            api_key=key,
+            max_retries=TRIES,
+            timeout=openai.Timeout(timeout, connect=20),
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [watch]}),
+        )
+    except (ValueError, ImportError, OSError) as error:
+        hint = "look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE in the environment"
+        raise UserError(f"no client of {public_url(base_url)} can be made ({one_line(error)[:160]}); {hint}") from error
+
+
+def _key(names: Sequence[str]) -> str:
+    """The API key of the environment; UserError for one that no HTTP header may hold."""
+    for name in names:
+        if key := os.environ.get(name, "").strip():
+            if not key.isascii() or not key.isprintable():
+                raise UserError(f"{name} holds a character that no key has (a line break, or one outside ASCII)")
+            return key
+    return "none"
 
 
 class RequestFailed(UserError):
@@ -232,8 +246,8 @@ class OpenAIEngine:
                 if len(self._failed) >= GIVE_UP or (left == 0 and not self._works):
                     yield from _replies(arrived)
                     raise UserError(
-                        f"{public_url(self.base_url)} gave no reply to {len(self._failed)} requests in a row "
-                        f"({self._failed[-1].kind}: {self._failed[-1].detail}); finished items are kept"
+                        f"{public_url(self.base_url)} gave no reply ({self._failed[-1].kind}: "
+                        f"{self._failed[-1].detail}; failed in a row: {len(self._failed)}); finished items are kept"
                     )
         finally:
             over.set()
