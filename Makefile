@@ -5,20 +5,25 @@ VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 # Test files run side by side, one thread each: tiny models gain nothing from more.
 WORKERS ?= 2
+# The tested versions of everything else; empty for the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# pip reads the first variable (before 25.3 for what it builds with, too), newer ones the second for that.
+PIP    := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) \
+          $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench bench-generate bench-vllm-env setup clean
+.PHONY: demo test test-latest lint constraints bench bench-generate bench-vllm-env setup clean
 
 setup: $(READY)
 
 # torch goes first and alone: any other order lets a dependency choose its build. bubblewrap, for model-written code, is
 # installed where this user may; without it a second level is used, and the line printed says which there are.
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Setting up $(VENV) (once; a few minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@$(PIP) $(UPGRADE) "$(TORCH)"
+	@$(PIP) $(UPGRADE) -e ".[dev]"
 	@cd eval && $(abspath $(BIN)/python) -m harness.sandbox --install || true
 	@touch $@
 
@@ -29,12 +34,24 @@ demo: $(READY)
 test: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --dist loadfile
 
+# The same tests with today's newest releases, torch too, in an environment of their own: what a user without the
+# constraints meets, and what the next constraints will be.
+test-latest:
+	@rm -f .venv-latest/.ready
+	@$(MAKE) --no-print-directory test VENV=.venv-latest CONSTRAINTS= TORCH=torch \
+		UPGRADE="--upgrade --upgrade-strategy eager"
+
+# Write constraints.txt anew, with the newest releases.
+constraints: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/renew_constraints.py "$(TORCH)"
+
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model eval demo bench
 
 # lm-evaluation-harness goes beside the project, with torch held at its version.
 $(VENV)/.bench-ready: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" -e ".[bench]"
+	@$(PIP) "$(TORCH)" -e ".[bench]"
 	@touch $@
 
 bench: $(VENV)/.bench-ready
@@ -48,4 +65,4 @@ bench-vllm-env:
 	@PYTHON=$(PYTHON) sh bench/setup_vllm.sh
 
 clean:
-	rm -rf $(VENV) .venv-vllm results demo/out bench/out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-latest .venv-vllm results demo/out bench/out .pytest_cache .mypy_cache .ruff_cache
