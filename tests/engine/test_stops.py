@@ -1,6 +1,7 @@
 """Stop strings: found wherever tokens or characters end, the first one that is complete, never part of the text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +13,9 @@ from qwen_model import QWenTokenizer
 from qwen_model.loading import load_tokenizer
 
 
-@pytest.fixture(scope="module", params=["demo", "published"])
-def tokenizer(request: pytest.FixtureRequest) -> QWenTokenizer:
-    """The demo's vocabulary, and the published one where it is there."""
-    if request.param == "demo":
-        return load_tokenizer(request.getfixturevalue("demo_checkpoint"))
-    return QWenTokenizer(request.getfixturevalue("shared") / "data" / "tokenizer" / "qwen.tiktoken")
+@pytest.fixture(scope="module")
+def tokenizer(demo_checkpoint: Path) -> QWenTokenizer:
+    return load_tokenizer(demo_checkpoint)
 
 
 def byte_by_byte(tokenizer: QWenTokenizer, text: str) -> list[int]:
@@ -45,27 +43,27 @@ def say(tokenizer: Any, tokens: Sequence[int], stops: Sequence[str]) -> Said:
     return Said(watch.reply(said), len(said), False)
 
 
-@pytest.mark.parametrize(
-    ("text", "stops", "kept"),
-    [
-        ("3 + 4 = 7\n\nQuestion: next", ["\n\n"], "3 + 4 = 7"),
-        ("3 + 4 = 7\nQuestion: next", ["\n\n", "Question:"], "3 + 4 = 7\n"),
-        ("答案是B。\n解释：因为", ["。\n"], "答案是B"),
-        ("一，二，三。四", ["。"], "一，二，三"),
-        ("问题：甲\n问题：乙", ["\n问题："], "问题：甲"),
-        ("emoji 👩‍👩‍👧 then 👍🏽 more", ["👍🏽"], "emoji 👩‍👩‍👧 then "),
-        ("👩‍👩‍👧", ["\u200d"], "👩"),  # the joiner in the middle of a family
-        ("stop at once", ["stop"], ""),
-        ("aaab", ["ab"], "aa"),
-        ("a\n\n\nb", ["\n\n", "\n\n\n"], "a"),
-        ("a\n\nQ: b", ["\n\nQ:", "Q:"], "a"),
-        ("ababac", ["abac"], "ab"),
-        ("nothing of it", ["never"], "nothing of it"),
-        ("no stops", [], "no stops"),
-        ("end<|im_end|>", ["<|im_end|>"], "end"),
-        ("ends with half a sto", ["stop"], "ends with half a sto"),
-    ],
-)
+CASES: list[tuple[str, list[str], str]] = [
+    ("3 + 4 = 7\n\nQuestion: next", ["\n\n"], "3 + 4 = 7"),
+    ("3 + 4 = 7\nQuestion: next", ["\n\n", "Question:"], "3 + 4 = 7\n"),
+    ("答案是B。\n解释：因为", ["。\n"], "答案是B"),
+    ("一，二，三。四", ["。"], "一，二，三"),
+    ("问题：甲\n问题：乙", ["\n问题："], "问题：甲"),
+    ("emoji 👩‍👩‍👧 then 👍🏽 more", ["👍🏽"], "emoji 👩‍👩‍👧 then "),
+    ("👩‍👩‍👧", ["\u200d"], "👩"),  # the joiner in the middle of a family
+    ("stop at once", ["stop"], ""),
+    ("aaab", ["ab"], "aa"),
+    ("a\n\n\nb", ["\n\n", "\n\n\n"], "a"),
+    ("a\n\nQ: b", ["\n\nQ:", "Q:"], "a"),
+    ("ababac", ["abac"], "ab"),
+    ("nothing of it", ["never"], "nothing of it"),
+    ("no stops", [], "no stops"),
+    ("end<|im_end|>", ["<|im_end|>"], "end"),
+    ("ends with half a sto", ["stop"], "ends with half a sto"),
+]
+
+
+@pytest.mark.parametrize(("text", "stops", "kept"), CASES)
 def test_the_text_in_front_of_the_stop(tokenizer: QWenTokenizer, text: str, stops: list[str], kept: str) -> None:
     for tokens in (tokenizer.encode_plain(text), byte_by_byte(tokenizer, text)):
         said = say(tokenizer, tokens, stops)
@@ -141,3 +139,14 @@ def test_only_the_last_tokens_are_looked_at(tokenizer: QWenTokenizer) -> None:
     for count in range(1, len(tokens)):
         assert not watch.ended(tokens[:count])
     assert max(sizes) < 40
+
+
+def test_all_of_it_with_the_published_vocabulary(shared) -> None:
+    published = QWenTokenizer(shared / "data" / "tokenizer" / "qwen.tiktoken")
+    for text, stops, kept in CASES:
+        test_the_text_in_front_of_the_stop(published, text, stops, kept)
+    test_at_the_first_token_that_completes_a_stop_wherever_it_is_cut(published)
+    test_a_stop_as_long_as_the_reply_and_one_far_behind(published)
+    test_half_a_character_is_no_stop(published)
+    test_special_tokens_show_in_the_text_as_in_the_published_scripts(published)
+    test_only_the_last_tokens_are_looked_at(published)

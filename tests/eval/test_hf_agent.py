@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hf_agent.interpreter import Interpreter
 from hf_agent.scoring import Marks, Program, read_protocol, read_robust
-from hf_agent.tasks import TEMPLATES, Benchmark, Step, read_benchmark
+from hf_agent.tasks import TEMPLATES, Benchmark, Step, Tool, read_benchmark
 
 from harness.samples import unpacked
 
@@ -25,9 +25,22 @@ def benchmark(request, folder) -> Benchmark:
     return read_benchmark(str(folder), request.param)
 
 
+TOOLS = [
+    Tool("summarizer", "summarizes an English text", ("text",), {}, "This is a summary of {text}.", None),
+    Tool(
+        "image_captioner",
+        "describes an image",
+        ("image",),
+        {},
+        "This is a description of {image}.",
+        {"arg": "image", "must_contain": "image", "error": "`image` ({image}) is not an image."},
+    ),
+]
+
+
 @pytest.fixture(scope="module")
-def interpreter(folder):
-    with Interpreter(read_benchmark(str(folder), "run").tools, seconds=1) as interpreter:
+def interpreter():
+    with Interpreter(TOOLS, seconds=1) as interpreter:
         yield interpreter
 
 
