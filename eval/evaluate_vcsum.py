@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.cli import parser
 from harness.data import (
+    CACHE,
     STRINGS,
     TEXT,
     WHOLE,
@@ -132,11 +133,17 @@ class _Pieces:
 def rouge_l(reply: str, summary: str) -> dict[str, float]:
     """Rouge-L F1 in percent, over jieba words and over characters; white space is nothing in either."""
     import logging
+    import warnings
 
-    import jieba
     from rouge_score.rouge_scorer import RougeScorer
 
+    with warnings.catch_warnings():  # of its escapes and its use of pkg_resources, which no user can mend
+        warnings.simplefilter("ignore")
+        import jieba
+
     jieba.setLogLevel(logging.WARNING)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    jieba.dt.tmp_dir = str(CACHE)  # not the temporary folder, where what it trusts might be another user's
     scorer = RougeScorer(["rougeL"], tokenizer=_Pieces())
 
     def f1(pieces: Any) -> float:
