@@ -37,15 +37,15 @@ def last_number(text: str) -> float | None:
 
 def _value(sign: str | None, digits: str) -> float:
     value = float(digits.replace(",", ""))
-    return -value if sign in ("-", "−") else value
+    return -value if (sign or "+") != "+" else value
 
 
 # The announced number comes first, with little in front of it, a sign perhaps with a space behind it.
 FIRST = re.compile(
     r"[\s\"'(\[{~≈:]*(?:(?:about|approximately|around|roughly|exactly|only|just|equal to|a total of|约|大约|共)\s*)*"
-    r"(?:[A-Z]{0,3}[$£€¥￥]|USD|RMB)?\s*(?:(?P<sign>[+\-−])\s*[$£€¥￥]?\s*)?"
+    r"(?:[A-Z]{0,3}[$£€¥￥]|USD|RMB)?\s*(?:(?P<sign>[+\-−]|minus|negative|负)\s*[$£€¥￥]?\s*)?"
     r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
-    r"(?:\s*(?:\\times|\\cdot|[×x*])\s*10\s*\^\s*\{?\s*(?P<power>[0-9]{1,2})\b)?",
+    r"(?:\s*(?:\\times|\\cdot|[×x*])\s*10\s*\^\s*\{?\s*(?P<power>[0-9]{1,2})\b)?(?:\s*/\s*(?P<below>[1-9][0-9]*)(?![\w/]))?",
     re.IGNORECASE,
 )
 WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
@@ -70,10 +70,12 @@ def _announced(said: str, outright: bool) -> float | None:
         first = result or first
     if first is None:
         return last_number(head)
-    return _value(first["sign"], first["number"]) * 10 ** int(first["power"] or 0)
+    return _value(first["sign"], first["number"]) * 10 ** int(first["power"] or 0) / int(first["below"] or 1)
 
 
-SUM = re.compile(r"\s*(?:[A-Za-z-]+\s*){0,3}(?:[-+*/×÷=≈]|x\s*\d).*[=≈]", re.DOTALL)  # 2 + 3 = 5, 28 days / 7 = 4 weeks
+SUM = re.compile(
+    r"\s*(?:[A-Za-z-]+\s*){0,3}(?:[=≈]|(?:[-+*/×÷]|x\s*\d).*[=≈])", re.DOTALL
+)  # 2 + 3 = 5, 28 days / 7 = 4 weeks
 HEADING = re.compile(r"\W*(?:\d+[.)]\s|step|part|第|步)|.*:$", re.IGNORECASE)
 
 

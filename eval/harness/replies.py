@@ -33,7 +33,8 @@ def plain_characters(reply: str) -> str:
     text = re.sub("[\u2028\u2029\x85]", "\n", plain_lines(reply))
     text = re.sub(f"[{ZERO_WIDTH}\u00ad\u202a-\u202e]", "", text)
     text = VARIANTS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-    text = re.sub(rf"(?<=\d)(?:{SPACES}|，)(?=\d{{3}}(?!\d))| (?=0\d\d(?!\d))(?<=\d )", ",", text)  # thousands
+    # Thousands: behind a thin space, a wide comma or an apostrophe; behind a space where 070 would be no number.
+    text = re.sub(rf"(?<=\d)(?:(?:{SPACES}|[，'’])(?=\d{{3}}(?!\d))| ?,? (?=0\d\d(?!\d)))", ",", text)
     text = re.sub(SPACES, " ", text)
     text = re.sub("[‘’]", "'", re.sub("[“”„「」『』]", '"', text))
     return re.sub(r"\u2212|(?<![\w)])[\u2012\u2013](?=\d)", "-", text)
@@ -41,7 +42,7 @@ def plain_characters(reply: str) -> str:
 
 def without_latex(text: str) -> str:
     r"""The text without the commands that LaTeX puts around letters and numbers: \text{B}, 70{,}000, $\$5$."""
-    text = re.sub(r"(?<=\d)(?:,?(?:\\[,!;: ])+|\{,\}(?:\\!)?)(?=\d{3}(?!\d))", ",", text)
+    text = re.sub(r"(?<=\d)(?:,?(?:\\[,!;: ])+|\{,\}(?:\\!)?|~)(?=\d{3}(?!\d))", ",", text)
     text = re.sub(r"\\(?:[!,;:()\[\] ]|(?:q?quad|left|right|displaystyle)(?![A-Za-z]))", " ", text)
     text = re.sub(r"\\(?:text\w{0,2}|math\w{2}|mbox|operatorname)\s*\{([^{}]*)\}", r"\1", text)
     return re.sub(r"\\(?=[%#&_])|\\?\$", "", text)

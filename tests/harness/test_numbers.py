@@ -17,6 +17,9 @@ FORMS = [
     "７０，０００",
     "70 000",
     "70,000.00",
+    "70'000",
+    "70, 000",
+    "70~000",
 ]
 
 
@@ -39,6 +42,9 @@ def test_a_number_however_it_is_written(number, said):
         ("The answer is that John needs 3 boxes. Each holds 5.", 3),
         ("The answer is - 50.", -50),
         ("The answer is −50.", -50),
+        ("The answer is minus 50.", -50),
+        ("The answer is 1/2.", 0.5),
+        ("The answer is 12 / 3 = 4.", 4),
         ("The answer is -$50.", -50),
         ("The answer is 7 \\times 10^4.", 70000),
         ("The answer is eight, not 9.", 8),
