@@ -108,8 +108,8 @@ def sentence(text: str) -> str:
 
 # What follows these words is not the answer but its reason, its check, or what it is not.
 REASON = re.compile(
-    r"[\s,;(，]*(?:(?<!\\)\b(?:because|since|as|which|where|when|so|given|assuming|not|rather than|instead of)\b"
-    r"|因为|其中|由于|而不是|而非)",
+    r"[\s,;(，]*(?:(?<!\\)\b(?:because|since|as|which|where|when|so|given|assuming|not|rather than|instead of"
+    r"|for (?:all|any|every|each|(?=\$?[a-z] ?[<>=\\])))\b|因为|其中|由于|而不是|而非)",
     re.IGNORECASE,
 )
 
