@@ -43,7 +43,7 @@ def _read(text: Text, target: str, question: str) -> str:
     lines = text.text.strip().split("\n")
     announced = [said.text for said in text.announced()] + [text.text[start:end] for start, end in reversed(text.bold)]
     if re.fullmatch(r"\([A-Z]\)", target):
-        named = next(filter(None, (_option(place, question) for place in announced)), "")
+        named = next(filter(None, (_option(place, question, announced=True) for place in announced)), "")
         return named or _chosen(text.text) or _option(lines[-1], question) or _option(lines[0], question)
     for place in [*announced, lines[-1], lines[0]]:
         if target.lower() in PAIRS:
@@ -58,20 +58,17 @@ def _read(text: Text, target: str, question: str) -> str:
 
 
 def _chosen(text: str) -> str:
-    """The option that is chosen last, else the only one that is named in brackets."""
+    """The option that is chosen last."""
     found = [match[1] or match[2] for match in CHOSEN.finditer(text)]
-    named = set(re.findall(r"\(([A-Z])\)", text))
-    if found or len(named) == 1:
-        return f"({found[-1] if found else named.pop()})"
-    return ""
+    return f"({found[-1]})" if found else ""
 
 
-def _option(place: str, question: str) -> str:
-    """`(B)` for "(B)", "option B.", "B, the 24th", and for the text of option B."""
+def _option(place: str, question: str, announced: bool = False) -> str:
+    """`(B)` for "(B)", "option B.", "B, the 24th", and for the text of option B; announced: for "the 24th (B)" too."""
     if (found := OPTION.match(place)) and (letter := found[1] or found[2] or found[3]):
         others = re.findall(r"\(([A-Z])\)", without_reason(sentence(place)[found.end() :]))
         return f"({letter.upper()})" if set(others) <= {letter.upper()} else "several"
-    if len(named := set(re.findall(r"\(([A-Z])\)", sentence(place)))) == 1:
+    if announced and len(named := set(re.findall(r"\(([A-Z])\)", sentence(place)))) == 1:
         return f"({named.pop()})"
     said = _plain(sentence(place))
     options = re.findall(r"^\(([A-Z])\) (.*)$", question.rpartition("Options:")[2], re.MULTILINE)

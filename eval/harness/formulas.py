@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .replies import Text, questions, sentence, without_reason
+from .replies import questions, sentence, without_reason
 
 # --- reading ---
 
@@ -24,10 +24,7 @@ def read_formula(reply: str) -> str | None:
     What follows it ("The answer is $2$. Check: ...", "2, as required") is no part of it.
     """
     for text in questions(reply, formulas=True):
-        announced = text.announced()
-        said = [_latex(one.text) if one.boxed else _announced(one.text, one.outright) for one in announced]
-        if announced and announced[0].boxed:
-            said[0] = _latex(_last_boxes(text))
+        said = [_latex(one.text) if one.boxed else _announced(one.text, one.outright) for one in text.announced()]
         values = [found for found in said if found and (re.search(r"\d", found) or not PROSE.search(found))]
         if found := next((found for found in [*values, *said] if found), None):
             return found
@@ -37,18 +34,6 @@ def read_formula(reply: str) -> str | None:
         if places := list(re.finditer(rf"{MATH}|(?P<number>{NUMBER})", text.text, re.DOTALL)):
             return _latex(_inside(places[-1]))
     return None
-
-
-def _last_boxes(text: Text) -> str:
-    """What is in the last box, and in those that it is joined with ("$\\boxed{2}$ and $\\boxed{3}$")."""
-    (start, end), *before = reversed(text.boxes)
-    parts = [text.text[start:end]]
-    for other, until in before:
-        if not re.fullmatch(rf"[\s$\\)]*{AND}[\s$\\(]*", text.text[until:start], re.IGNORECASE):
-            break
-        parts.insert(0, text.text[other:until])
-        start = other
-    return ", ".join(parts)
 
 
 def _announced(said: str, outright: bool) -> str | None:

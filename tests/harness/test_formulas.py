@@ -31,7 +31,7 @@ from harness.formulas import in_the_same_unit, read_formula, unit_of
         ("\\boxed{\\frac{\\sqrt{\\frac{1}{2}}}{3}}", "\\frac{\\sqrt{\\frac{1}{2}}}{3}"),
         ("\\boxed{2}\n\nProblem:\nNext\nSolution: \\boxed{3}", "2"),
         ("Thus\n\\[x = 5\\]", "x = 5"),
-        ("The solutions are $\\boxed{2}$ and $\\boxed{3}$.", "2, 3"),
+        ("The solutions are $\\boxed{2}$ and $\\boxed{3}$.", "3"),  # the last box, as in the references
         ("First \\boxed{2}, then \\boxed{3}.", "3"),
         ("The answer is 2 for x > 1.", "2"),
         ("so 1 or 2", "2"),
