@@ -123,9 +123,9 @@ def read_programs(row: dict[str, Any], reply: str, chat: bool, given: Mapping[st
     given: the line of a file of replies. Its `completion` goes behind the prompt as it is, its `solution` is a program.
     """
     if "solution" in given:
-        return reply.removeprefix(row["prompt"]), reply, reply
+        return reply.removeprefix(row["prompt"]), reply, plain_lines(reply)
     if "completion" in given:
-        return reply, row["prompt"] + reply, row["prompt"] + reply
+        return reply, row["prompt"] + reply, row["prompt"] + plain_lines(reply)
     completion = completion_protocol(row, reply, chat)
     return completion, row["prompt"] + completion, program_robust(row, reply, chat)
 

@@ -136,7 +136,7 @@ def jobs(asked: Iterable[tuple[Item, str]], run: Run) -> Iterator[tuple[Any, lis
     for item, reply in asked:
         whole = run.replies is not None and "solution" in run.replies.by_key[item.key]
         protocol = check(item.row, reply if whole else cut(reply))
-        robust = protocol.program if whole else program_robust(reply, set(protocol.names))
+        robust = plain_lines(reply) if whole else program_robust(reply, set(protocol.names))
         checks = [protocol]
         if robust.rstrip("\n") != protocol.program.rstrip("\n"):
             checks.append(replace(protocol, program=robust))

@@ -6,9 +6,10 @@ with a fence inside a docstring.
 """
 
 import ast
+import html
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from .replies import plain_lines
@@ -25,7 +26,13 @@ _LANGUAGE = re.compile(r"[ \t]*[\w+#./-]+[ \t]*(?:[{\w].*[}=].*)?")
 _QUOTE = re.compile(r"[ \t]*>")
 
 # What a model wrote before its answer, the tokens that end a turn, and the tags that stand around code.
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>|^.*</think>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(
+    r"^.*(?:</think(?:ing)?>|\[/THINK\]|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>)"
+    r"|<(thought|reasoning)>.*?</\1>",
+    re.DOTALL | re.IGNORECASE,
+)
+_HTML = re.compile(r"^[ \t]*<(?:code|pre)\b", re.MULTILINE)
+_WIDE_INDENT = re.compile(r"^[ \u00a0\u2002-\u200a\u202f\u3000]+", re.MULTILINE)  # spaces that Python does not know
 _END_OF_TURN = re.compile(
     r"<\|(?:endoftext|im_end|eot_id|end_of_text|end|EOT|file_separator)\|>|<｜end▁of▁sentence｜>|</s>|<(?:file_sep|eos)>"
 )
@@ -44,28 +51,45 @@ class Piece(NamedTuple):
     fenced: bool
 
 
-def readings(reply: str, thoughts: bool = True) -> Iterator[str]:
-    """The reply as it may be read, the most likely first: without the model's thoughts, and then with them (thoughts);
-    as it stands, quoted, as an interactive session, with other line ends, with code that begins inside a line."""
-    turns = _END_OF_TURN.split(plain_lines(reply))
-    whole = next((turn for turn in turns if turn.strip()), "")
-    for text in dict.fromkeys([_THOUGHT.sub("", whole), *([whole] if thoughts else [])]):
+def readings(reply: str) -> Iterator[str]:
+    """The reply as it may be read, the most likely first: without the model's thoughts, and then with them; as it is,
+    and as it would be if something had been done to it that is no part of a program."""
+    plain = _WIDE_INDENT.sub(lambda spaces: " " * len(spaces[0]), plain_lines(reply))
+    if _HTML.search(plain):
+        plain = html.unescape(plain)
+    for text in dict.fromkeys([_THOUGHT.sub("", plain), plain]):
+        text = next((turn for turn in _END_OF_TURN.split(text) if turn.strip()), "")
         yield text
-        yield re.sub(r"^[ \t]*>(?!>>)[ \t]?", "", text, flags=re.MULTILINE)
-        yield _session(text)
-        yield re.sub(r"[\u2028\u2029\x85]", "\n", text)
-        yield re.sub(r"[:.!?`>)][ \t]+(?=(?:async )?def \w+\()", "\n", text)
+        for undo in _UNDO:
+            yield undo(text)
 
 
 def _session(text: str) -> str:
     """The code of `>>> ` and `... ` lines; the others are results, save where a fence or nothing stands."""
     lines = []
     for line in text.split("\n"):
-        if typed := re.match(r"[ \t]*(?:>>>|\.\.\.)(?: |$)(.*)", line):
+        if typed := re.match(r"[ \t]*(?:>>>|\.\.\.:?|In \[\d+\]:)(?: |$)(.*)", line):
             lines.append(typed[1])
         elif "```" in line or not line.strip():
             lines.append(line)
     return "\n".join(lines)
+
+
+def _unescaped(text: str) -> str:
+    r"""A reply on one line, with `\n` for its line ends."""
+    return text if "\n" in text.strip() else text.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
+
+
+_UNDO: tuple[Callable[[str], str], ...] = (
+    lambda text: re.sub(r"^[ \t]*>(?!>>)[ \t]?", "", text, flags=re.MULTILINE),  # quoted
+    _session,
+    lambda text: re.sub(r"[\u2028\u2029\x85]", "\n", text),  # other line ends
+    _unescaped,
+    lambda text: re.sub(r"^[ \t]*\d+[.:|)]*(?:[ \t]|$)", "", text, flags=re.MULTILINE),  # numbered lines
+    lambda text: re.sub(r"^[ \t]*(?:'''|´´´)(?:python)?[ \t]*$", "```", text, flags=re.MULTILINE),
+    lambda text: re.sub(r"[:.!?>)][ \t]+(?=(?:async )?def \w+\()", "\n", text),  # code begins inside a line
+    lambda text: re.sub(r"`+", "\n", text),  # code between single backticks
+)
 
 
 def pieces(text: str) -> list[Piece]:

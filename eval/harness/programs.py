@@ -33,23 +33,30 @@ def defined(reply: str, names: Set[str], before: str = "") -> str | None:
     """The program of a reply that defines the names, None where none does.
 
     In turn: the reply, if it is a program; the first fenced block that defines most of them; the first such text
-    outside of fences; a class with a method of the name. before: a program that stands ahead of the reply's.
+    outside of fences; a class with a method of the name; of these one that breaks off in the middle only if there is
+    no other. before: a program that stands ahead of the reply's.
     """
-    divisions = list(_divisions(reply))
+    divisions = list(_divisions(reply)) if any(name in reply for name in names) else []
+    broken = None
     for methods in (False, True) if "class " in reply else (False,):
         for parts in divisions:
-            sources = [(source, part.fenced) for part in parts for source in sources_in(part.text)]
-            if not any(may_bind(source, names) for source, _ in sources):
+            sources = [(*source, part.fenced) for part in parts for source in sources_in(part.text)]
+            if not any(may_bind(source, names) for source, _, _ in sources):
                 continue
-            found = [
-                (statements(source + (_aliases(source, names) if methods else ""), names), in_fence)
-                for source, in_fence in sources
+            chunks = [
+                statements(source + (_aliases(source, names) if methods else ""), names) for source, _, _ in sources
             ]
-            ranks = [(len(names & _defines(chunk)), in_fence) for chunk, in_fence in found]
-            best = max(ranks, default=(0, False))
+            ranks = [
+                (len(names & _defines(chunk)), whole, in_fence)
+                for chunk, (_, whole, in_fence) in zip(chunks, sources, strict=True)
+            ]
+            best = max(ranks)
             if best[0]:
-                return assemble([statements(before), *(chunk for chunk, _ in found)], 1 + ranks.index(best), names)
-    return None
+                program = assemble([statements(before), *chunks], 1 + ranks.index(best), names)
+                if best[1]:
+                    return program
+                broken = broken or program
+    return broken
 
 
 def _divisions(reply: str) -> Iterator[list[Piece]]:
@@ -73,23 +80,30 @@ def _aliases(source: str, names: Set[str]) -> str:
     return "".join(f"\n{name} = {owner}().{name}" for owner, name in found if name in names)
 
 
-def sources_in(text: str) -> Iterator[str]:
-    """The programs in a text that may have other text around them, in order, each as long as it can be."""
+def sources_in(text: str) -> Iterator[tuple[str, bool]]:
+    """The programs in a text that may have other text around them, in order, each as long as it can be; and whether it
+    is whole: what follows is not indented as if it belonged to it."""
     if parsed(text):
-        yield text
+        yield text, True
         return
     lines = without_tags(text).split("\n")
     number = 0
     while number < len(lines):
         source = "" if _PROSE.match(lines[number]) else _program_at(lines[number:])
+        following = number + source.count("\n") + 1
         if source:
-            yield source
-        number += source.count("\n") + 1
+            behind = next((line for line in lines[following:] if line.strip()), "")
+            yield source, _indent(behind) <= _indent(lines[number])
+        number = following
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _program_at(lines: Sequence[str]) -> str:
     """The longest program that begins in the first line: of lines that are indented like it, or as if it were not."""
-    indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+    indent = lines[0][: _indent(lines[0])]
     source = ""
     for length in (WINDOW, len(lines)):
         part = takewhile(lambda line: not line.strip() or line.startswith(indent), lines[:length])
@@ -108,7 +122,7 @@ def continued(prompt: str, reply: str, name: str, as_is: bool) -> str | None:
     None where the reply does not, so that the function returns something. as_is: as it stands; else also from a block
     or a paragraph on, however it is indented. What the reply defines again is left out.
     """
-    for text in dict.fromkeys(readings(reply, thoughts=not as_is)):
+    for text in [next(readings(reply))] if as_is else dict.fromkeys(readings(reply)):
         for part in [text] if as_is else _bodies(text):
             ways = [part] if as_is else [part, textwrap.indent(textwrap.dedent(part), "    "), "    " + part.lstrip()]
             sources = [longest_beginning(prompt + way) for way in ways]

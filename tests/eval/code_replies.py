@@ -1,5 +1,6 @@
 """A task of HumanEval's and one of MBPP's kind, and the ways in which models write their programs down."""
 
+import html
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -144,6 +145,25 @@ FRAMES: dict[str, Callable[[str], str]] = {
     "usage behind": lambda c: f"{F}python\n{c}\n{F}\nUsage:\n{F}python\nprint(total(1))\n{F}\nOutput:\n{F}\n1\n{F}",
     "another behind": lambda c: f"{F}\n{c}\n{F}\nOr:\n{F}\ndef total(values, start):\n    return start\n{F}",
     "typographic quotes": lambda c: f"Here’s the “code”:\n\n{c}\n\nThat’s “it”.",
+    "thoughts of other makers": lambda c: (
+        f"<|begin_of_thought|>\n{F}\ndef total(v, s):\n    return 0\n{F}\n"
+        f"<|end_of_thought|>\n\n<|begin_of_solution|>\n{F}\n{c}\n{F}\n<|end_of_solution|>"
+    ),
+    "channels": lambda c: (
+        f"<|channel|>analysis<|message|>\n{F}\ndef total(v, s):\n    return 0\n{F}\n<|end|>"
+        f"<|start|>assistant<|channel|>final<|message|>{F}python\n{c}\n{F}"
+    ),
+    "broken first": lambda c: (
+        f"{F}\ndef total(values, start):\n    x = 0\n    if x\n    return 0\n{F}\nAgain:\n{F}\n{c}\n{F}"
+    ),
+    "echo of the prompt": lambda c: f"Write a Python function `total(values, start)`:\n{PROBLEM['prompt']}\n\n{c}",
+    "cells": lambda c: f"{F}\n!pip install numpy\n%matplotlib inline\n\n{c}\n{F}",
+    "quotation marks for fences": lambda c: f"'''python\n{c}\n'''\nDone.",
+    "numbered lines": lambda c: "".join(f"{n:3} {line}\n" for n, line in enumerate(c.split("\n"), 1)),
+    "escaped for a page": lambda c: f"<pre><code>\n{html.escape(c)}\n</code></pre>",
+    "escaped line ends": lambda c: f"{F}python\n{c}\n{F}".replace("\n", "\\n").replace('"', '\\"'),
+    "no-break spaces": lambda c: f"{F}\n{c}\n{F}".replace("    ", "\u00a0\u00a0\u00a0\u00a0"),
+    "two backticks": lambda c: f"The function:\n``\n{c}\n``",
     "line separators": lambda c: f"So:\n{F}python\n{c}\n{F}".replace("\n", "\u2028"),
 }
 

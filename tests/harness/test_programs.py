@@ -65,6 +65,9 @@ NOT_IN = {
     "code on the fence's line": {"future", "odd text"},
     "code behind the word": {"future", "odd text"},
     "line separators": {"odd text"},
+    "quotation marks for fences": {"odd text"},
+    "escaped line ends": {"odd text"},
+    "two backticks": {"odd text", "fence inside"},
 }
 
 
