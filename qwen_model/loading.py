@@ -150,6 +150,7 @@ def check_checkpoint(path: str | Path) -> None:
     config = load_config(folder)
     with _quiet():
         fit.examine(folder, config)
+    _check_generation(folder)
     ids = load_tokenizer(folder).vocab_size
     embedded = getattr(config.get_text_config(), "vocab_size", None)
     if isinstance(embedded, int) and ids > embedded:
@@ -174,6 +175,19 @@ def _dtype(dtype: str | torch.dtype, config: Any, device: torch.device | str | N
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)} or a torch.dtype, not {dtype!r}")
     return DTYPES[dtype]
+
+
+def _check_generation(folder: Path) -> None:
+    """Refuse a generation_config.json whose fields would end or format replies in another way than it means to."""
+    path = folder / "generation_config.json"
+    content = read_json(path) if path.is_file() else {}
+    if (chat_format := content.get("chat_format")) not in (None, "raw", "chatml"):
+        raise CheckpointError(f"{path}: chat_format is {chat_format!r}, not 'raw' or 'chatml'")
+    for name in ("eos_token_id", "pad_token_id"):
+        ids = content.get(name)
+        for one in ids if isinstance(ids, list) and name == "eos_token_id" else [ids]:
+            if one is not None and (type(one) is not int or one < 0):
+                raise CheckpointError(f"{path}: {name} is {ids!r}, not a token's id")
 
 
 def load_model(

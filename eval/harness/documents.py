@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .data import Item, read_jsonl, subset, uses_modelscope
+from .data import Item, given_path, read_jsonl, subset, uses_modelscope
 from .errors import UserError, one_line
 
 FIELDS = ("text", "content")
@@ -36,7 +36,7 @@ def read_documents(given: str | None) -> Iterator[Document]:
     """
     if given is None:
         raise UserError(f"no -d given; it takes {FORMS}")
-    path = Path(given).expanduser()
+    path = given_path(given)
     if path.is_dir():
         return _folder(path)
     if path.is_file():

@@ -243,7 +243,13 @@ def keep_generated(folder: Path) -> None:
     if samples.exists() and samples.stat().st_size:
         try:
             rescored = json.loads(results.read_text(encoding="utf-8"))["manifest"].get("replies_sha256")
-        except (ValueError, KeyError, OSError):  # a run that was killed has samples and no results
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OSError,
+        ):  # a run that was killed has samples and no results
             rescored = None
         if rescored is None:
             raise UserError(f"{folder} holds a model's run; give --rescore another -o (or --overwrite)")

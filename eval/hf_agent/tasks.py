@@ -4,11 +4,10 @@ A folder holds tasks.json (tools, `run` problems, `chat` problems) and the three
 huggingface/transformers, src/transformers/tools/evaluate_agent.py and prompts.py of 2023 (Apache-2.0).
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from harness.data import Hub, locate
+from harness.data import Hub, locate, read_json, read_text
 from harness.errors import UserError, one_line
 
 TASKS = "tasks.json"
@@ -72,11 +71,8 @@ def read_benchmark(given: str | None, mode: str) -> Benchmark:
     for name in TEMPLATES:
         if not (beside := path.parent / name).is_file():
             raise UserError(f"{path.parent} has no {name} beside {path.name}")
-        templates[name] = beside.read_text(encoding="utf-8")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({one_line(error)})") from error
+        templates[name] = read_text(beside).replace("\r\n", "\n")
+    content = read_json(path)
     try:
         tools = [_tool(row) for row in content["tools"]]
         dialogues = _run_tasks(content["run"]) if mode == "run" else _chat_dialogues(content["chat"])

@@ -165,7 +165,15 @@ class LocalEngine:
     ) -> list[np.ndarray]:
         """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain; begun:
         see Encoder.chat."""
-        return self.encoder.chat(prompts, begun) if chat else self.encoder.plain(prompts, raw)
+        encoded = self.encoder.chat(prompts, begun) if chat else self.encoder.plain(prompts, raw)
+        embedded = self.model.get_input_embeddings().weight.shape[0]
+        for tokens in encoded:
+            if len(tokens) and (highest := int(tokens.max())) >= embedded:
+                raise UserError(
+                    f"the tokenizer gives the id {highest:,} and the model has {embedded:,} embeddings: they do not "
+                    "belong together, or tokens were added and the model was not resized"
+                )
+        return encoded
 
     def prompt_text(self, prompt: np.ndarray) -> str:
         """An encoded prompt as text, with the special tokens of the chat frame."""
