@@ -158,6 +158,12 @@ class Reporting(Target):
             notes.append(f"prompts longer than --max-seq-len, which lost their beginning as published: {cut}")
         if long := sum(record.get("finish") == "length" for record in self.records):
             notes.append(f"replies that reached {self.decoding.max_new_tokens} new tokens without a stop: {long}")
+        notes += self.engine_notes()
+        dtype = self.manifest.get("dtype")
+        if dtype in ("bfloat16", "float16") and any("finish" in record for record in self.records):
+            notes.append(
+                f"replies in {dtype} round otherwise in another batch: a few change with -b and with a resumed run"
+            )
         if not any(row.reported for row in lines):
             notes.append(
                 f"no reported figure for {self.model!r} in this setting (--reported-as names a model of the cards)"

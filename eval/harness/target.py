@@ -141,6 +141,10 @@ class Target:
             )
         return self._engine
 
+    def engine_notes(self) -> list[str]:
+        """What a reader of the figures should know of how a local model was run in this start."""
+        return self._engine.notes() if self._engine is not None and self.args.engine == "local" else []
+
     @property
     def requests(self) -> dict[str, int] | None:
         """How many requests of this start an endpoint was asked, tried again and failed; None for a local model."""

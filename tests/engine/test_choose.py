@@ -95,6 +95,7 @@ def answers(model, asked: Sequence[ChoiceRequest], rows: int | None = None, budg
     if budget:
         engine.token_budget = budget
     got = dict(engine.choose(asked))
+    assert not engine.uses_plain_forward, "the engine's own ways"
     assert sorted(got) == list(range(len(asked))), "every request once"
     return np.array([got[index] for index in range(len(asked))])
 

@@ -88,6 +88,7 @@ def replies(model: Any, requests: Sequence[GenerateRequest], rows: int | None = 
     engine = LocalEngine.of(model, Spell(), rows=rows)
     for name, value in settings.items():
         setattr(engine, name, value)
+    assert not engine.uses_plain_forward, "the engine's own ways"
     return in_order(list(engine.generate(requests)), len(requests))
 
 

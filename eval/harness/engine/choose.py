@@ -26,6 +26,7 @@ from .forward import (
     forget_lengths,
     free_memory,
     hidden_states,
+    on_device,
     out_of_memory,
     padded,
     run_prefix,
@@ -106,12 +107,13 @@ def _head_rows(model: Any, hidden: torch.Tensor, candidates: list[tuple[int, ...
     head = model.get_output_embeddings()
     wanted = sorted({token for row in candidates for token in row})
     place = {token: column for column, token in enumerate(wanted)}
+    columns = on_device(wanted, hidden.device if head.weight.is_meta else head.weight.device)
     if head.weight.is_meta:  # offloaded: its own forward brings the weights in
-        logits = head(hidden)[:, wanted].float()
+        logits = head(hidden)[:, columns].float()
     else:
-        rows = head.weight[torch.tensor(wanted, device=head.weight.device)].float()
+        rows = head.weight[columns].float()
         logits = hidden.to(rows.device).float() @ rows.T
         if getattr(head, "bias", None) is not None:
-            logits = logits + head.bias[wanted].float()
+            logits = logits + head.bias[columns].float()
     logits = scaled(model, logits).cpu()
     return [[float(logits[row, place[token]]) for token in tokens] for row, tokens in enumerate(candidates)]

@@ -80,9 +80,14 @@ def _parameters(of: Hashable) -> frozenset[str]:
     return frozenset(inspect.signature(of.forward).parameters)  # type: ignore[attr-defined]
 
 
+def knows(module: Any, keyword: str) -> bool:
+    """Whether a model's forward has a parameter of this name."""
+    return keyword in _parameters(type(module))
+
+
 def cache_keyword(module: Any) -> str:
     """What a model's forward calls its cache: transformers renamed it in 5.24, and warns of the old name."""
-    return "cache" if "cache" in _parameters(type(module)) else "past_key_values"
+    return "cache" if knows(module, "cache") else "past_key_values"
 
 
 def forget_lengths(model: Any) -> None:
@@ -124,7 +129,8 @@ def padded(rows: Sequence[np.ndarray], device: torch.device) -> tuple[torch.Tens
 
 def decoder_of(model: Any) -> Any:
     """The model without its head."""
-    return model.base_model if model.base_model is not model else model.get_decoder()
+    places = (model.base_model, model.get_decoder(), getattr(model, "model", None))  # the last one: Llama 4
+    return next(found for found in places if found is not None and found is not model)
 
 
 @torch.inference_mode()
@@ -154,7 +160,7 @@ def hidden_states(
 @torch.inference_mode()
 def last_logits(model: Any, **inputs: Any) -> torch.Tensor:
     """The model's own logits of the last position, fp32 [B, V]."""
-    if "logits_to_keep" in _parameters(type(model)):  # else the head runs on every position
+    if knows(model, "logits_to_keep"):  # else the head runs on every position
         inputs["logits_to_keep"] = 1
     return model(**inputs).logits[:, -1].float()
 

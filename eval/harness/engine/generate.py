@@ -102,23 +102,28 @@ def generate_single(engine: Any, request: GenerateRequest, pick: Pick = sampling
     forget_lengths(model)
     row = Row(0, request, 0, StopChecker(engine.tokenizer, request.stop))
     cache = new_cache(model)
-    ids = on_device(request.tokens.astype(np.int64), device_of(model))[None]
-    past = ids
-    for chunk in prefill_chunks(engine, ids):
+    ids = past = on_device(request.tokens.astype(np.int64), device_of(model))[None]
+    chunks = prefill_chunks(engine, ids)
+    for chunk in chunks:
         inputs = alphas(model, [model.ntk_alpha(ids.shape[1])]) if hasattr(model, "ntk_alpha") else {}
         base_forward(model, None, input_ids=chunk, cache=cache, use_cache=True, **inputs)
-    ids = ids[:, cache.get_seq_length() :]
+    ids = ids[:, sum(chunk.shape[1] for chunk in chunks) :]
     while True:
         logits = last_logits(model, input_ids=ids, use_cache=True, **{cache_keyword(model): cache})
-        if request.repetition_penalty != 1.0:
-            seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, past.to(logits.device), True)
-            penalty = on_device([request.repetition_penalty], logits.device)
-            logits = sampling.penalise(logits, seen, penalty)
-        token = pick(logits, [request], [len(row.generated_ids)])[0]
+        token = next_token(logits, row, past, pick)
         if (reply := row.take(token)) is not None:
             return reply
         ids = on_device([[token]], ids.device)
         past = torch.cat([past, ids], dim=1)
+
+
+def next_token(logits: torch.Tensor, row: Row, past: torch.Tensor, pick: Pick = sampling.pick) -> int:
+    """The next token of one row. logits fp32 [1, V]; past: its prompt and reply so far, int64 [1, T]."""
+    if row.request.repetition_penalty != 1.0:
+        seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, past.to(logits.device), True)
+        penalty = on_device([row.request.repetition_penalty], logits.device)
+        logits = sampling.penalise(logits, seen, penalty)
+    return pick(logits, [row.request], [len(row.generated_ids)])[0]
 
 
 def prefill_chunks(engine: Any, ids: torch.Tensor) -> Sequence[torch.Tensor]:

@@ -143,10 +143,15 @@ def token_log_likelihoods(model: Any, hidden: torch.Tensor, targets: torch.Tenso
     rows = max(1, LOGITS_BYTES // (4 * head.weight.shape[0] if hasattr(head, "weight") else LOGITS_BYTES))
     found = []
     for start in range(0, len(hidden), rows):
-        logits = scaled(model, _fp32_logits(head, hidden[start : start + rows]))
+        logits = head_logits(model, hidden[start : start + rows])
         wanted = targets[start : start + rows].to(logits.device)
         found.append((logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=-1)).cpu())
     return torch.cat(found)
+
+
+def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """fp32 [n, V] of hidden states [n, h], as this engine takes every logit."""
+    return scaled(model, _fp32_logits(model.get_output_embeddings(), hidden))
 
 
 def _fp32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
