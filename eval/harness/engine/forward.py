@@ -82,7 +82,7 @@ def _parameters(of: Hashable) -> frozenset[str]:
 
 def knows(module: Any, keyword: str) -> bool:
     """Whether a model's forward has a parameter of this name."""
-    return keyword in _parameters(type(module))
+    return keyword in _parameters(type(module))  # type: ignore[arg-type]
 
 
 def cache_keyword(module: Any) -> str:
