@@ -214,9 +214,7 @@ class QWenTokenizer(PreTrainedTokenizer):
     ) -> BatchEncoding:
         # Text goes to ids in one tiktoken call, past the base class's trie and its token-by-token conversion.
         if kwargs.get("return_offsets_mapping"):
-            raise NotImplementedError(
-                "the Qwen tokenizer has no offsets: its tokens are bytes, not spans of characters"
-            )
+            raise NotImplementedError("the Qwen tokenizer has no offsets: its tokens are bytes, not characters")
         names = ("allowed_special", "disallowed_special", "split_special_tokens")
         options = {name: kwargs.pop(name) for name in names if name in kwargs}
         is_batch = isinstance(text, (list, tuple)) and (not text or not isinstance(text[0], int))
