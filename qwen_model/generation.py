@@ -102,7 +102,9 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
     def generate(self, *args: Any, stop_words_ids: list[list[int]] | None = None, **kwargs: Any) -> Any:
         """transformers' `generate`, plus `stop_words_ids`: the published stop-words processor (quirk Q13).
 
-        Without the argument, `stop_words_ids` of the generation configuration counts.
+        Without the argument, `stop_words_ids` of the generation configuration counts. Where there is none either, a
+        chat model ends at the end of its turn (the published `generate` went on to <|endoftext|>, and `chat` gave the
+        stop words): pipelines and servers know no stop words. `stop_words_ids=[]` goes on.
         """
         config = kwargs.get("generation_config") or self.generation_config
         words = stop_words_ids if stop_words_ids is not None else getattr(config, "stop_words_ids", None)
@@ -112,6 +114,9 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
             processors = LogitsProcessorList(kwargs.pop("logits_processor", None) or [])
             processors.append(StopWordsLogitsProcessor(words, eos))
             kwargs["logits_processor"] = processors
+        elif words is None and isinstance(eos, int) and getattr(config, "chat_format", None) == "chatml":
+            if "eos_token_id" not in kwargs:  # <|im_start|> and <|im_end|> follow <|endoftext|> in every vocabulary
+                kwargs["eos_token_id"] = [eos, eos + 1, eos + 2]
         cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
         if cache is not None:
             kwargs |= by_name(cache)
