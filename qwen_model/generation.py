@@ -115,8 +115,8 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
             processors.append(StopWordsLogitsProcessor(words, eos))
             kwargs["logits_processor"] = processors
         elif words is None and isinstance(eos, int) and getattr(config, "chat_format", None) == "chatml":
-            if "eos_token_id" not in kwargs:  # <|im_start|> and <|im_end|> follow <|endoftext|> in every vocabulary
-                kwargs["eos_token_id"] = [eos, eos + 1, eos + 2]
+            # <|im_start|> and <|im_end|> follow <|endoftext|> in every vocabulary.
+            kwargs.setdefault("eos_token_id", [eos, eos + 1, eos + 2])
         cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
         if cache is not None:
             kwargs |= by_name(cache)
