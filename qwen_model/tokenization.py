@@ -96,7 +96,7 @@ class QWenTokenizer(PreTrainedTokenizer):
 
     def get_vocab(self) -> dict[bytes | str, int]:  # type: ignore[override]
         """Every token and its id: bytes for regular tokens, str for special ones."""
-        return {**self.mergeable_ranks, **self.special_tokens}
+        return {token: index for index, token in self.decoder.items()}
 
     @property  # type: ignore[misc]
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
