@@ -28,7 +28,7 @@ from harness.run import Run
 from harness.stats import accuracy
 
 HUB = Hub("openai/gsm8k", "main/test-00000-of-00001.parquet")
-FILES = ("test.jsonl", *tables("main", "test"), *tables("", "test"))
+FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("main", "test"), *tables("", "test"))
 OFFICIAL_N = 1319
 EXAMPLES = Path(__file__).resolve().parent / "gsm8k_prompt.txt"
 END = "<|endoftext|>"

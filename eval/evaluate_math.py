@@ -52,7 +52,7 @@ SUBJECTS = (
 )
 EXAMPLES = Path(__file__).with_name("minerva_4shot.json")
 HUB = Hub("EleutherAI/hendrycks_math", "test-00000-of-00001.parquet")
-FILES = ("test.jsonl", *tables("", "test"))
+FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("", "test"))
 OFFICIAL_N = 5000
 SHOTS = 4
 STOPS = ("<|endoftext|>", "Problem:")

@@ -20,7 +20,19 @@ from typing import Any
 
 from harness import programs
 from harness.cli import parser
-from harness.data import STRING, STRINGS, TEXT, TEXTS, WHOLE, Hub, Item, choose_subjects, locate_files, tables
+from harness.data import (
+    STRING,
+    STRINGS,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    Hub,
+    Item,
+    choose_subjects,
+    locate_files,
+    no_duplicates,
+    tables,
+)
 from harness.data import read_rows as read_table
 from harness.errors import UserError, run_script
 from harness.python_source import parsed
@@ -56,7 +68,9 @@ def read_rows(paths: Iterable[Path]) -> dict[int, dict[str, Any]]:
     tasks = {}
     for path in paths:
         sanitized = all("prompt" in row and "text" not in row for row in read_table(path))
-        for row in read_table(path, (SANITIZED if sanitized else ORIGINAL) | FIELDS):
+        rows = read_table(path, (SANITIZED if sanitized else ORIGINAL) | FIELDS)
+        no_duplicates(rows, "task_id", path)
+        for row in rows:
             if sanitized:
                 row = {**row, "text": row["prompt"], "test_setup_code": "\n".join(row["test_imports"])}
             tasks[row["task_id"]] = row

@@ -100,11 +100,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def without_marks(folder: Path) -> Iterator[Path]:
-    """The folder, or where a JSON file in it begins with a byte order mark (transformers refuses that in some files and
-    drops the file in silence in others), one of links to its files with these marks taken off."""
+def readable(folder: Path) -> Iterator[Path]:
+    """The folder, or where libraries cannot read it as it is, one of links to its files.
+
+    That is a path that is not UTF-8 (safetensors refuses it), or a JSON file that begins with a byte order mark, which
+    transformers refuses in some files and drops in silence in others: the copy is without it.
+    """
     marked = [path for path in folder.glob("*.json") if path.is_file() and _begins_with(path, codecs.BOM_UTF8)]
-    if not marked:
+    if not marked and str(folder.absolute()).encode("utf-8", "replace").decode() == str(folder.absolute()):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="qwen-checkpoint-") as name:

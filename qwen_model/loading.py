@@ -18,7 +18,7 @@ from transformers.utils import is_accelerate_available
 from transformers.utils import logging as transformers_logging
 
 from . import fit
-from .checkpoint import CheckpointError, checkpoint_folder, read_json, refuse_pointer, without_marks
+from .checkpoint import CheckpointError, checkpoint_folder, read_json, readable, refuse_pointer
 from .configuration import QWenConfig
 from .long_context import given_switches
 from .modeling import QWenLMHeadModel
@@ -63,7 +63,9 @@ def _model_type(folder: Path) -> str:
     model_type = read_json(folder / "config.json").get("model_type")
     if not model_type:
         raise CheckpointError(f"{folder / 'config.json'}: no model_type in it")
-    return str(model_type)
+    if not isinstance(model_type, str):
+        raise CheckpointError(f"{folder / 'config.json'}: model_type is {model_type!r}, not a text")
+    return model_type
 
 
 def load_tokenizer(path: str | Path) -> Any:
@@ -75,8 +77,8 @@ def load_tokenizer(path: str | Path) -> Any:
     folder = checkpoint_folder(path)
     cls = _tokenizer_class(folder)
     try:
-        with _quiet(), without_marks(folder) as readable:
-            return cls.from_pretrained(readable, **({} if cls is QWenTokenizer else {"trust_remote_code": False}))
+        with _quiet(), readable(folder) as place:
+            return cls.from_pretrained(place, **({} if cls is QWenTokenizer else {"trust_remote_code": False}))
     except Exception as error:
         raise CheckpointError(f"{folder}: the tokenizer does not load: {error}") from error
 
@@ -111,10 +113,8 @@ def load_config(path: str | Path) -> Any:
             "and code from a checkpoint is never run"
         )
     try:
-        with _quiet(), without_marks(folder) as readable:
-            config = _with_known_dtype(folder, model_type) or AutoConfig.from_pretrained(
-                readable, trust_remote_code=False
-            )
+        with _quiet(), readable(folder) as place:
+            config = _with_known_dtype(folder, model_type) or AutoConfig.from_pretrained(place, trust_remote_code=False)
     except CheckpointError:
         raise
     except Exception as error:
@@ -132,8 +132,10 @@ def _with_known_dtype(folder: Path, model_type: str) -> Any:
     plain = {name: text.removeprefix("torch.") for name, text in stored.items()}
     known = {name: DTYPES.get(text) or getattr(torch, text, None) for name, text in plain.items()}
     for name, dtype in known.items():
-        if not isinstance(dtype, torch.dtype):
-            raise CheckpointError(f"{folder / 'config.json'}: {name} {stored[name]!r} is no dtype of torch")
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise CheckpointError(
+                f"{folder / 'config.json'}: {name} {stored[name]!r} is no floating-point dtype of torch"
+            )
     if all(hasattr(torch, text) for text in stored.values()):
         return None
     return transformers.CONFIG_MAPPING[model_type].from_dict({**content, **known})
@@ -237,9 +239,9 @@ def load_model(
         options["device_map"] = {"": device}  # straight to the device, without a copy in the host's memory
     cls: Any = QWenLMHeadModel if is_qwen else AutoModelForCausalLM
     try:
-        with _quiet(), without_marks(folder) as readable:
+        with _quiet(), readable(folder) as place:
             model, info = cls.from_pretrained(
-                readable,
+                place,
                 config=config,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # collected, and refused below with their names

@@ -12,6 +12,7 @@ import numpy as np
 
 from .data import Item, given_path, read_jsonl, subset, uses_modelscope
 from .errors import UserError, one_line
+from .readers import refuse_pointer
 
 FIELDS = ("text", "content")
 FORMS = "a folder of text files, a JSONL file, or a hub data set as owner/name[:config[:split]][#field]"
@@ -72,6 +73,7 @@ def _folder(folder: Path) -> Iterator[Document]:
 def _text_file(path: Path, name: str) -> Document:
     try:
         data = path.read_bytes()
+        refuse_pointer(path, data)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     try:

@@ -186,9 +186,9 @@ def _unpacked(archive: Path) -> Path:
         refuse_pointer(archive, stream.read(100))
     digest = file_sha256(archive)[:16]
     target = CACHE / "unpacked" / f"{archive.name.split('.')[0]}-{digest}"
-    if target.exists():
+    if target.exists() and not any(target.parent.glob("*.partial")):
         return target
-    with _alone(target.parent):  # whoever unpacked the same archive meanwhile is done by now
+    with _alone(target.parent):  # whoever was unpacking is done by now
         for stale in target.parent.glob("*.partial"):  # of a process that was killed: no other one is unpacking
             shutil.rmtree(stale, ignore_errors=True)
         if target.exists():

@@ -103,6 +103,11 @@ def test_a_file_that_is_not_utf_8(script, small: Path, folder: Path) -> None:
     refused(script("ppl", "-c", small, "-d", folder / "rows.jsonl", "--lengths", 64), "byte 13 is 0xe9")
 
 
+def test_a_pointer_of_git_lfs_is_no_document(script, small: Path, folder: Path) -> None:
+    (folder / "paper.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n")
+    refused(script("ppl", "-c", small, "-d", folder, "--lengths", 64), "paper.txt is a Git LFS pointer")
+
+
 @pytest.mark.parametrize("content", ["", " \n\t\n"])
 def test_an_empty_file(script, small: Path, folder: Path, content: str) -> None:
     (folder / "nothing.txt").write_text(content)

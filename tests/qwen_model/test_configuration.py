@@ -60,6 +60,11 @@ def test_day_one_config_names():
         ({"rotary_pct": 0.25}, "more than 2 rotary dimensions"),
         ({"seq_length": "2048"}, "seq_length must be an integer"),
         ({"pos_emb": "alibi"}, "pos_emb"),
+        ({"use_dynamic_ntk": "false"}, "use_dynamic_ntk must be true or false, not 'false'"),
+        ({"no_bias": None}, "no_bias must be true or false"),
+        ({"seq_length": True}, "seq_length must be an integer"),
+        ({"layer_norm_epsilon": "1e-6"}, "layer_norm_epsilon must be a number from 0 to 1"),
+        ({"rotary_emb_base": float("inf")}, "rotary_emb_base must be a number"),
         ({"apply_residual_connection_post_layernorm": True}, "apply_residual"),
     ],
 )
