@@ -157,7 +157,9 @@ def _plain(value: Any) -> Any:
         return file_sha256(value) if value.is_file() else value.name
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    if hasattr(value, "tolist"):  # numpy's arrays and numbers, as in the rows of a parquet file
+    if getattr(value, "ndim", 0) and value.dtype.kind in "iufb":  # the tokens of a document: millions
+        return hashlib.sha256(value.tobytes()).hexdigest()
+    if hasattr(value, "tolist"):  # numpy's other arrays and numbers, as in the rows of a parquet file
         return value.tolist()
     return str(value)
 

@@ -104,6 +104,7 @@ class Run(Reporting):
         if self.replies is not None and not self.args.overwrite:
             keep_generated(self.folder)
         self.journal = Journal(self.folder, manifest.digest([identity, FORMAT]), fresh)
+        self._say_what_is_stale()
         self.manifest = {
             **manifest.environment(),
             **identity,
@@ -115,6 +116,16 @@ class Run(Reporting):
             "started": manifest.now(),
         }
         self.to_show = 3 if self.args.debug else 0  # prompts
+
+    def _say_what_is_stale(self) -> None:
+        """A wrong -d, or a data set that was mended: whoever waits for the answers knows why they are asked again."""
+        lines = [item for item in self.items if item.key in self.journal.records and item.prompt]  # "": not known yet
+        if stale := sum(not self.journal.finished(item) for item in lines):
+            print(
+                f"{stale} of {len(lines)} finished items had another prompt, answer or test in the data; "
+                "they are asked again",
+                file=sys.stderr,
+            )
 
     # -- asking --------------------------------------------------------------------------------------------------------
 

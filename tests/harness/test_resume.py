@@ -87,7 +87,9 @@ def test_changed_tests_are_run_anew(script, demo_checkpoint: Path, answers, tmp_
     assert script("humaneval", *flags, "-o", tmp_path / "out").status == 0
     before = results(tmp_path / "out")
     file.write_text(file.read_text().replace("f() == 8", "f() == 7"))
-    assert script("humaneval", *flags, "-o", tmp_path / "out").status == 0
+    ended = script("humaneval", *flags, "-o", tmp_path / "out")
+    assert ended.status == 0
+    assert "1 of 3 finished items had another prompt, answer or test in the data; they are asked again" in ended.err
     after = results(tmp_path / "out")
     assert [round(found["scores"]["pass@1"]["value"]) for found in (before, after)] == [33, 67]
     assert before["manifest"]["data_sha256"] != after["manifest"]["data_sha256"]
@@ -144,6 +146,8 @@ def test_rows_of_a_parquet_file_have_a_digest() -> None:
         for tests in (["a", "b"], ["a", "b"], ["a", "c"])
     )
     assert one == same != other
+    tokens = [item_sha256(Item("s/0", "s", "p", row=np.array(ids, dtype=np.int32))) for ids in ([1, 2], [1, 2], [1, 3])]
+    assert tokens[0] == tokens[1] != tokens[2]
 
 
 # -- one line per item -----------------------------------------------------------------------------
