@@ -50,7 +50,8 @@ def score(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """See `Engine.score`."""
     for index, request in enumerate(requests):
-        assert request.long_context is None, "only first-generation Qwen has long-context switches"
+        if request.long_context is not None:
+            raise ValueError("only first-generation Qwen has long-context switches")
         logits = own_logits(engine.model, request.tokens)[request.first - 1 : -1]
         targets = on_device(request.tokens[request.first :].astype(np.int64), logits.device)
         found = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=-1)
