@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .replies import plain_lines
+from .replies import ZERO_WIDTH, plain_lines
 
 # `> 1. ```python {.numberLines}`: what stands before the fence, the fence, and the info string
 _FENCE = re.compile(
@@ -54,7 +54,8 @@ class Piece(NamedTuple):
 def readings(reply: str) -> Iterator[str]:
     """The reply as it may be read, the most likely first: without the model's thoughts, and then with them; as it is,
     and as it would be if something had been done to it that is no part of a program."""
-    plain = _WIDE_INDENT.sub(lambda spaces: " " * len(spaces[0]), plain_lines(reply))
+    plain = re.sub(rf"^[{ZERO_WIDTH}]+", "", plain_lines(reply), flags=re.MULTILINE)
+    plain = _WIDE_INDENT.sub(lambda spaces: " " * len(spaces[0]), plain)
     if _HTML.search(plain):
         plain = html.unescape(plain)
     for text in dict.fromkeys([_THOUGHT.sub("", plain), plain]):
@@ -86,7 +87,7 @@ _UNDO: tuple[Callable[[str], str], ...] = (
     lambda text: re.sub(r"[\u2028\u2029\x85]", "\n", text),  # other line ends
     _unescaped,
     lambda text: re.sub(r"^[ \t]*\d+[.:|)]*(?:[ \t]|$)", "", text, flags=re.MULTILINE),  # numbered lines
-    lambda text: re.sub(r"^[ \t]*(?:'''|´´´)(?:python)?[ \t]*$", "```", text, flags=re.MULTILINE),
+    lambda text: re.sub(r"^[ \t]*(?:'''|´´´)(?:python)?[ \t]*$", "```", text, flags=re.MULTILINE),  # taken for fences
     lambda text: re.sub(r"[:.!?>)][ \t]+(?=(?:async )?def \w+\()", "\n", text),  # code begins inside a line
     lambda text: re.sub(r"`+", "\n", text),  # code between single backticks
 )
@@ -139,7 +140,8 @@ def _block(opening: re.Match[str], lines: list[str], start: int) -> tuple[str, i
             line = _QUOTE.sub("", line, count=1)
         found = closing.fullmatch(line)
         if found and (not found[1].strip() or not found[2].strip()):
-            code = "\n".join(_outdented([*content, found[1].rstrip()], width))
+            last = [found[1].rstrip()] if found[1].strip() else []
+            code = "\n".join(_outdented([*content, *last], width))
             opens = found[2].strip() and _LANGUAGE.fullmatch(found[2])  # the next block, this one was not closed
             ends.append((code, number if opens else number + 1, "" if opens else found[2]))
             if not _in_docstring(code):
@@ -153,7 +155,7 @@ def _outdented(lines: list[str], width: int) -> list[str]:
     """The lines without the opening fence's own indentation, as far as all of them have it."""
     indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
     width = min([width, *indents])
-    return [line[width:] if line.strip() else "" for line in lines]
+    return [line[width:] for line in lines]
 
 
 def _in_docstring(code: str) -> bool:

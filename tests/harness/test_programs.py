@@ -3,7 +3,6 @@
 import contextlib
 import io
 import sys
-import textwrap
 
 import evaluate_humaneval
 import evaluate_mbpp
@@ -12,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.python_source import longest_beginning, statements
-from tests.eval.code_replies import ENDLESS, FRAMES, FUNCTION, PROBLEM, PROGRAMS, TAILS, F
+from tests.eval.code_replies import BODIES, BODY, ENDLESS, FRAMES, FUNCTION, PROBLEM, PROGRAMS, REPLIES, TAILS, F
 
 NAMES = {"total"}
-BODY = "    for value in values:\n        start += value\n\n    return start"
 
 
 class NoInput(io.StringIO):
@@ -94,60 +92,11 @@ def test_what_follows_a_body_does_it_no_harm(tail):
     assert right(base(reply)), base(reply)
 
 
-BODIES = {
-    "as it is": BODY,
-    "at the margin": textwrap.dedent(BODY),
-    "first line at the margin": BODY.lstrip(),
-    "deeper": textwrap.indent(BODY, "  "),
-    "tabs": BODY.replace("    ", "\t"),
-    "fenced": f"{F}python\n{BODY}\n{F}",
-    "fenced, at the margin": f"The body:\n{F}\n{textwrap.dedent(BODY)}\n{F}\nDone.",
-    "behind prose": f"The body of the function isn't long:\n\n{BODY}",
-    "comments at the margin": "    for value in values:\n# add\n        start += value\n# done\n    return start",
-    "a function inside": "    def plus(a, b):\n        return a + b\n\n    for v in values:\n"
-    "        start = plus(v, start)\n\n"
-    "    return start",
-    "helper behind": "    return plus(values) + start\n\n\ndef plus(values):\n    return sum(values)",
-    "import behind": "    return reduce(lambda a, b: a + b, values, start)\n\n\nfrom functools import reduce",
-    "written again": "    return sum(values) + start\n\n\ndef total(values, start):\n    return None",
-    "a generator inside": "    return sum(v for v in values) + start<|endoftext|>def x",
-}
-
-
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_alone_goes_on_from_the_prompt(body):
     assert right(base(BODIES[body])), base(BODIES[body])
     if "def total" not in BODIES[body]:  # which is a chat model's program
         assert right(chat(BODIES[body])), chat(BODIES[body])
-
-
-REPLIES = {
-    "helper in a block before": f"First:\n{F}\ndef plus(v):\n    return sum(v)\n{F}\nThen:\n{F}\n"
-    f"def total(values, start):\n    return plus(values) + start\n{F}",
-    "helper in a block behind": f"{F}\ndef total(values, start):\n    return plus(values) + start\n{F}\nwith\n{F}\n"
-    f"def plus(v):\n    return sum(v)\n{F}",
-    "import in a block of its own": f"{F}\nimport operator\nfrom functools import reduce as fold\n{F}\nand\n{F}\n"
-    f"def total(values, start):\n    return fold(operator.add, values, start)\n{F}",
-    "decorator in another block": f"{F}\ndef total(values, start):\n    return sum(values, start)\n{F}\n"
-    f"{F}\ndef unused():\n    pass\n{F}",
-    "a constant between": f"{F}\ndef total(values, start):\n    return sum(values) + start * ONE\n{F}\n"
-    f"Of course\n\nONE = 1\n",
-    "helper twice": f"{F}\ndef plus(v):\n    return sum(v)\n\ndef total(v, s):\n    return plus(v) + s\n{F}\n"
-    f"{F}\ndef plus(v):\n    return 0\n{F}",
-    "a method": f"{F}\nclass Solution:\n    def total(self, values, start):\n"
-    f"        return self.plus(values) + start\n\n"
-    f"    def plus(self, values):\n        return sum(values)\n{F}",
-    "a static method": "class Solution:\n    @staticmethod\n    def total(values, start):\n"
-    "        return sum(values) + start",
-    "helpers without fences": "First:\n\ndef plus(v):\n    return sum(v)\n\nThen:\n\ndef total(values, start):\n"
-    "    return plus(values) + start\n\nIt's done.",
-    "junk inside a block": f"{F}\nimport operator\n$ python\ndef total(v, s):\n    return operator.add(sum(v), s)\n{F}",
-    "in a sentence": "Sure! def total(values, start): return sum(values) + start",
-    "an inline block": f"Use {F}total = lambda v, s: sum(v) + s{F} here.",
-    "an inline block with a word": f"{F}python total = lambda v, s: sum(v) + s{F}",
-    "two futures": f"{F}\nfrom __future__ import annotations\nimport sys\n{F}\n{F}\nfrom __future__ import division\n"
-    f"def total(v: X, s):\n    return sum(v) + s\n{F}",
-}
 
 
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
