@@ -126,6 +126,9 @@ def statements(source: str, wanted: Set[str] = frozenset()) -> Chunk:
         for name in called - wanted:  # `fill_table()` changes what fill_table changes
             inner = bodies.get(name, (set(), set(), set()))
             touched = touched | inner[0] | inner[1]
+        value = getattr(statement.node, "value", None)
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):  # `total = total([1, 2])`
+            statement.binds -= wanted & {value.func.id}
         statement.changes = targets | (touched & variables) - wanted
         statement.setting = _setting(statement.node, targets, imported)
     return chunk

@@ -189,6 +189,7 @@ TAILS = {
     "raise": "\n\nraise SystemExit\n",
     "a bare call": "\n\ntotal(1)\n",
     "a result": "\n\nresult = total()\n",
+    "a result of the same name": "\n\ntotal = total([1], 2)\nprint(total)\n",
     "comment": "\n# that is all\n",
     "open bracket": "\n\nprint(",
     "open text": '\n\n"""\nIt is',

@@ -412,10 +412,10 @@ def test_a_bad_row_is_one_line(script, tmp_path: Path, row: str, words: str) -> 
     "flags, words",
     [
         (("-c", "x", "--engine", "openai"), "--engine openai wants --base-url"),
-        (("-c", "x", "--engine", "openai", "--base-url", "host:1"), "begins with http"),
+        (("-c", "x", "--engine", "openai", "--base-url", "host:1"), "is no address of an endpoint"),
         (("-c", "x", "--base"), "leave --base out"),
         (("-c", "x", "--judge-url", "http://127.0.0.1:9"), "go together"),
-        (("-c", "x", "--judge-url", "host", "--judge-model", "y"), "begins with http"),
+        (("-c", "x", "--judge-url", "host", "--judge-model", "y"), "is no address of an endpoint"),
         (("-c", "x", "--rounds", "0"), "not a whole number of at least 1"),
         (
             ("-c", "x", "--engine", "openai", "--base-url", "http://127.0.0.1:9", "-d", "nowhere"),
