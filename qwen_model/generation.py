@@ -8,10 +8,12 @@ generation_config.json's `stop_words_ids` and QwenLM/Qwen's `chat`.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin, LogitsProcessorList
 
@@ -21,6 +23,10 @@ from .pretrained import QWenPreTrainedModel
 
 # The published constant: larger than any logit, and finite in float16.
 FORCED_LOGIT = 2.0**15
+
+
+# What `generate` of transformers before 5.24 passes down to the model with its own inputs.
+_OF_GENERATE = {"tokenizer", "assistant_tokenizer", "assistant_model", "streamer", "synced_gpus"}
 
 
 class StopWordsLogitsProcessor(LogitsProcessor):
@@ -42,6 +48,26 @@ class StopWordsLogitsProcessor(LogitsProcessor):
         return torch.where(stopped.to(scores.device)[:, None] & eos, FORCED_LOGIT, scores)
 
 
+class StopTexts(StoppingCriteria):
+    """Ends a row whose last token completes one of these texts. Decodes, so it serves a vocabulary of bytes, which
+    transformers' own criterion cannot sort."""
+
+    def __init__(self, texts: Sequence[str], tokenizer: Any) -> None:
+        self.texts, self.tokenizer = [text for text in texts if text], tokenizer
+        # A token has a byte at least; the first of these may be cut.
+        self.tokens = max((len(text.encode("utf-8", "surrogatepass")) for text in self.texts), default=0) + 4
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # type: ignore
+        """input_ids: int64 [B, T]. Returns bool [B]."""
+        found = [self._ended(row) for row in input_ids[:, -self.tokens :].tolist()]
+        return torch.tensor(found, dtype=torch.bool, device=input_ids.device)
+
+    def _ended(self, ids: list[int]) -> bool:
+        before = str(self.tokenizer.decode(ids[:-1])).rstrip("\ufffd")
+        text = str(self.tokenizer.decode(ids))
+        return any(text.find(stop, max(0, len(before) - len(stop) + 1)) >= 0 for stop in self.texts)
+
+
 class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
     """`generate` of QWenLMHeadModel."""
 
@@ -52,6 +78,8 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """As in transformers, with the NTK factors taken while the mask still has two dimensions."""
+        for name in _OF_GENERATE & kwargs.keys():
+            kwargs.pop(name)
         cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, inputs_embeds=inputs_embeds, **by_name(cache), **kwargs
@@ -99,6 +127,22 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
         lengths = mask.sum(dim=1).tolist() if mask is not None else [int(columns or 0)]
         return self.ntk_alphas(lengths, model_kwargs.get("long_context"))
 
+    def _get_stopping_criteria(
+        self, generation_config: Any, stopping_criteria: Any, tokenizer: Any = None, **kwargs: Any
+    ) -> Any:
+        """As in transformers, with `stop_strings` found in the decoded text."""
+        texts = generation_config.stop_strings
+        if texts:
+            if tokenizer is None:
+                raise ValueError("stop_strings are found in the decoded text: give generate tokenizer=, too")
+            stops = StopTexts([texts] if isinstance(texts, str) else texts, tokenizer)
+            stopping_criteria = StoppingCriteriaList([*(stopping_criteria or []), stops])
+            generation_config = copy.copy(generation_config)
+            generation_config.stop_strings = None
+        return super()._get_stopping_criteria(  # type: ignore[misc]
+            generation_config=generation_config, stopping_criteria=stopping_criteria, tokenizer=tokenizer, **kwargs
+        )
+
     def generate(self, *args: Any, stop_words_ids: list[list[int]] | None = None, **kwargs: Any) -> Any:
         """transformers' `generate`, plus `stop_words_ids`: the published stop-words processor (quirk Q13).
 
@@ -108,11 +152,13 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
         """
         config = kwargs.get("generation_config") or self.generation_config
         words = stop_words_ids if stop_words_ids is not None else getattr(config, "stop_words_ids", None)
-        eos = kwargs.get("eos_token_id", config.eos_token_id)
-        if words and eos is not None:
-            eos = eos[0] if isinstance(eos, list) else int(eos)
+        if words:
+            eos = kwargs.get("eos_token_id", config.eos_token_id)
+            eos = self.generation_config.eos_token_id if eos is None else eos
+            if eos is None:
+                raise ValueError("stop_words_ids force an eos token, and the configuration has none: give eos_token_id")
             processors = LogitsProcessorList(kwargs.pop("logits_processor", None) or [])
-            processors.append(StopWordsLogitsProcessor(words, eos))
+            processors.append(StopWordsLogitsProcessor(words, eos[0] if isinstance(eos, list) else int(eos)))
             kwargs["logits_processor"] = processors
         elif words is None and isinstance(eos, int) and getattr(config, "chat_format", None) == "chatml":
             # <|im_start|> and <|im_end|> follow <|endoftext|> in every vocabulary.

@@ -24,9 +24,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from .chat import QWenChat
 from .configuration import QWenConfig
 from .devices import META, at, moved_to
-from .generation import QWenGeneration
 from .keywords import CACHE, by_name, check_keywords, one_cache
 from .layers import QWenBlock, QWenRMSNorm, eager_attention
 from .long_context import OFF, LongContext
@@ -191,7 +191,7 @@ class QWenModel(QWenPreTrainedModel):
         return BaseModelOutputWithPast(self.ln_f(hidden), **by_name(cache if use_cache else None))
 
 
-class QWenLMHeadModel(QWenGeneration, GenerationMixin):  # transformers looks for its mixin among the bases
+class QWenLMHeadModel(QWenChat, GenerationMixin):  # transformers looks for its mixin among the bases
     """The language model: QWenModel as `transformer`, and an untied `lm_head`."""
 
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}  # noqa: RUF012 - only if tie_word_embeddings

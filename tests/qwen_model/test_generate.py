@@ -10,6 +10,7 @@ from transformers import DynamicCache, StaticCache
 from transformers.generation import GenerationMixin
 
 from qwen_model import QWenLMHeadModel
+from qwen_model.generation import StopTexts
 from qwen_model.keywords import CACHE
 
 from .conftest import PLAIN, S, padded, rows_of, same
@@ -140,6 +141,38 @@ def test_generate_takes_what_the_tokenizer_returns(build, tiny_tokenizer):
         plain = model.generate(inputs["input_ids"], **greedy, **more)
         assert full.tolist() == plain.tolist()
     assert want.shape[1] > inputs["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("where", ["call", "configuration"])
+def test_stop_strings_end_a_reply_where_they_are_complete(build, tiny_tokenizer, where):
+    """Also across tokens, and with characters of several bytes."""
+    model = build(vocab_size=len(tiny_tokenizer))
+    inputs = tiny_tokenizer("the rain", return_tensors="pt")
+    free = model.generate(**inputs, max_new_tokens=30, do_sample=False, **PAD)[0].tolist()
+    start = inputs["input_ids"].shape[1]
+    stop = tiny_tokenizer.decode(free[start + 4 : start + 6])
+    first = next(n for n in range(start + 1, len(free) + 1) if stop in tiny_tokenizer.decode(free[start:n]))
+    options = {"max_new_tokens": 30, "do_sample": False, "tokenizer": tiny_tokenizer, **PAD}
+    if where == "call":
+        out = model.generate(**inputs, stop_strings=stop, **options)
+    else:
+        model.generation_config.stop_strings = ["never said", stop]
+        out = model.generate(**inputs, **options)
+        assert model.generation_config.stop_strings == ["never said", stop]
+    assert out[0].tolist() == free[:first]
+    with pytest.raises(ValueError, match="tokenizer="):
+        model.generate(**inputs, stop_strings=["a"])
+
+
+@pytest.mark.parametrize(
+    "said, stop", [("你好吗", "好"), ("a then b", "hen "), ("the", "the"), ("x<|im_end|>", "<|im_")]
+)
+def test_a_stop_text_ends_in_the_last_token(tiny_tokenizer, said, stop):
+    ids = tiny_tokenizer.encode(said)
+    ended = StopTexts([stop], tiny_tokenizer)
+    found = [bool(ended(torch.tensor([ids[:n]]), None)[0]) for n in range(1, len(ids) + 1)]
+    whole = [stop in tiny_tokenizer.decode(ids[:n]) for n in range(1, len(ids) + 1)]
+    assert found.index(True) == whole.index(True) and sum(found) == 1
 
 
 @pytest.mark.parametrize("length", [12, 3 * S])
