@@ -15,7 +15,7 @@ from harness.replies import Text, plain_text, questions, sentence, without_reaso
 PAIRS = {word: pair for pair in (("yes", "no"), ("true", "false"), ("valid", "invalid")) for word in pair}
 # "(B)", "option B", "b)", also in quotes or brackets.
 OPTION = re.compile(
-    r"[\s\"'\[{<:-]*(?:(?i:(?:the|option|choice|answer|is)\b|选项)\s*)*[\"'\[{]*"
+    r"[\s\"'\[{<:-]{0,8}(?:(?i:(?:the|option|choice|answer|is)\b|选项)\s*){0,4}[\"'\[{]{0,4}"
     r"(?:\(([A-Za-z])\)|((?![AI]\s+[a-z])[A-Z])(?![\w'=+])|([a-z])(?=\)|\W*$))"
 )
 # Without an announcement: "I choose (B)", "So B.", 故选B, "option (B) is right".

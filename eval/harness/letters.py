@@ -94,10 +94,7 @@ def _announced(text: Text, asks_for_wrong: bool) -> str | None:
     found: dict[int, str] = {}
     for said in text.announced():
         if match := DIRECT.match(said.text):
-            found[len(text.text) - len(said.text) + match.start("x")] = _one(said.text, match)
-    for start, end in text.boxes:  # their texts end before the reply does
-        if match := DIRECT.match(text.text[:end], start):
-            found[match.start("x")] = _one(text.text, match)
+            found[said.start + match.start("x")] = _one(said.text, match)
     for pattern in (*CHOSEN, *([WRONG_ONE] if asks_for_wrong else [])):
         for match in pattern.finditer(text.text):
             if not NEGATED.search(text.text[: match.start()][-20:]) and not supposed(text.text[: match.start("x")]):

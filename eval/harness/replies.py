@@ -48,13 +48,18 @@ def without_latex(text: str) -> str:
     return re.sub(r"\\(?=[%#&_])|\\?\$", "", text)
 
 
+LONGEST = 1_000  # characters of an answer
+MOST = 20  # announcements that are looked at: a model that repeats itself for long gives no other answer before
+
+
 class Announced(NamedTuple):
-    """text: what stands behind an announcement, up to the end of the reply, for where an answer ends depends on what is
-    looked for; of a box, what is in it. outright: it is the answer, where behind a mere `Answer:` a whole solution may
-    stand.
+    """text: what stands behind an announcement, more than the answer, for where that ends depends on what is looked
+    for; of a box, what is in it. start: where it stands in the reply. outright: it is the answer, where behind a mere
+    `Answer:` a whole solution may stand.
     """
 
     text: str
+    start: int
     outright: bool
     boxed: bool = False
 
@@ -68,11 +73,13 @@ class Text(NamedTuple):
 
     def announced(self) -> list[Announced]:
         """The announcements of an answer, the last one first."""
-        found = {start: Announced(self.text[start:end], True, True) for start, end in self.boxes}
+        found = {start: Announced(self.text[start:end], start, True, True) for start, end in self.boxes}
         for match in ANNOUNCEMENT.finditer(self.text):
-            if match.end() not in found and not supposed(self.text[: match.start()]):
-                found[match.end()] = Announced(self.text[match.end() :], not match[0].rstrip().endswith(":"))
-        return [found[start] for start in sorted(found, reverse=True)]
+            start = match.end()
+            if start not in found and not supposed(self.text[max(0, match.start() - 120) : match.start()]):
+                outright = not match[0].rstrip().endswith(":")
+                found[start] = Announced(self.text[start : start + LONGEST], start, outright)
+        return [found[start] for start in sorted(found, reverse=True)[:MOST]]
 
 
 # What follows is the answer: "The answer is", "Answer:", "the correct answer would be", "#### ", 答案是, 【答案】. No

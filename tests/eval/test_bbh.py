@@ -10,6 +10,7 @@ from evaluate_bbh import ALGORITHMIC, NLP, TASKS, examples, prompt, read, read_r
 
 from harness.errors import UserError
 
+OPTIONS = "Which day?\nOptions:\n(A) 12/23/1987\n(B) 12/24/1987"
 PROMPT_FILE = """DO NOT TRAIN ON THIS
 -----
 Add numbers.
@@ -181,8 +182,10 @@ def test_protocol(reply, answer):
     ],
 )
 def test_both_readings(reply, target, correct, robust):
-    marks = score(reply, target, cot=True, question="Which day?\nOptions:\n(A) 12/23/1987\n(B) 12/24/1987")
+    marks = score(reply, target, cot=True, question=OPTIONS)
     assert (marks["correct"], marks["correct_robust"]) == (correct, robust)
+    for again in (reply.replace("\n", "\r\n") + "\r\n", "\ufeff" + reply + "\n"):  # line ends and marks change nothing
+        assert read_robust(again, target, cot=True, question=OPTIONS) == marks["prediction_robust"]
 
 
 def test_answer_only_replies_are_the_answer():

@@ -111,3 +111,8 @@ def test_line_ends_and_byte_order_marks_change_no_number(reply):
     number = read_number(reply)
     assert read_number(reply.replace("\r", "\n").replace("\n", "\r\n")) == number
     assert read_number("\ufeff" + reply + "\n") == number
+
+
+def test_a_model_that_repeats_its_announcement_is_read_in_time():
+    for words in ("the answer is ", "答案是", "####"):
+        assert read_number("1 2 " + words * 5_000 + "7") == 7
