@@ -152,9 +152,9 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
         """
         config = kwargs.get("generation_config") or self.generation_config
         words = stop_words_ids if stop_words_ids is not None else getattr(config, "stop_words_ids", None)
+        eos = kwargs.get("eos_token_id", config.eos_token_id)
+        eos = self.generation_config.eos_token_id if eos is None else eos
         if words:
-            eos = kwargs.get("eos_token_id", config.eos_token_id)
-            eos = self.generation_config.eos_token_id if eos is None else eos
             if eos is None:
                 raise ValueError("stop_words_ids force an eos token, and the configuration has none: give eos_token_id")
             processors = LogitsProcessorList(kwargs.pop("logits_processor", None) or [])
