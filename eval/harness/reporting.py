@@ -161,9 +161,7 @@ class Reporting(Target):
         notes += self.engine_notes()
         dtype = self.manifest.get("dtype")
         if dtype in ("bfloat16", "float16") and any("finish" in record for record in self.records):
-            notes.append(
-                f"replies in {dtype} round otherwise in another batch: a few change with -b and with a resumed run"
-            )
+            notes.append(f"in {dtype} a few replies change with the batch: with another -b, and in a resumed run")
         if not any(row.reported for row in lines):
             notes.append(
                 f"no reported figure for {self.model!r} in this setting (--reported-as names a model of the cards)"

@@ -20,7 +20,6 @@ except ImportError:
 
 MODELS: dict[str, Callable[[], Any]] = {
     "qwen-1": qwen,
-    "qwen-1, no LogN": lambda: qwen(use_logn_attn=False),
     "qwen2": lambda: other("Qwen2", **GQA),
     "mistral, a window that the text outgrows": lambda: other("Mistral", **GQA, sliding_window=48),
 }
@@ -73,7 +72,7 @@ def test_the_answers_are_the_cpus_and_nothing_mixes(name: str, places: str) -> N
 
 
 @pytest.mark.parametrize("places", PLACES)
-@pytest.mark.parametrize("name", ["qwen-1, no LogN", "qwen2"])
+@pytest.mark.parametrize("name", ["qwen-1", "qwen2"])
 def test_the_host_waits_once_a_token_of_the_whole_batch(name: str, places: str) -> None:
     requests = [request._replace(tokens=request.tokens[:44], max_new_tokens=12) for request in asked()[1::3]]
     with fake_devices() as seen:

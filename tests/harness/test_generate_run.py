@@ -75,6 +75,26 @@ def test_a_line_says_how_its_reply_ended(script, gsm8k, tmp_path: Path) -> None:
     assert (tmp_path / "table.md").read_bytes() == before, "a finished run started again says the same"
 
 
+def test_16_bit_replies_are_said_to_depend_on_the_batch(script, gsm8k, tmp_path: Path) -> None:
+    for dtype, said in (("bfloat16", 1), ("float32", 0)):
+        flags = (*gsm8k, "-k", 0, "--limit", 2, "--dtype", dtype, "-o", tmp_path / dtype)
+        assert script("gsm8k", *flags).status == 0
+        notes = results(tmp_path / dtype)["notes"]
+        assert sum("a few replies change with the batch" in note for note in notes) == said
+
+
+def test_a_model_that_its_own_forward_answers_for_is_said_so(script, gsm8k, tmp_path: Path, monkeypatch) -> None:
+    from harness.engine import probe
+
+    for found in (True, False):
+        monkeypatch.setattr(probe, "needs_plain_forward", lambda engine, found=found: found)
+        ended = script("gsm8k", *gsm8k, "-k", 0, "--limit", 2, "-o", tmp_path / str(found))
+        assert ended.status == 0
+        assert ended.err.count(probe.NOTE) == found, "once"
+        assert (probe.NOTE in (tmp_path / str(found) / "table.md").read_text()) == found
+    assert samples(tmp_path / "True")[0]["response"] == samples(tmp_path / "False")[0]["response"]
+
+
 def test_what_goes_to_the_model(
     script, gsm8k, demo_checkpoint: Path, questions: Path, tmp_path: Path, monkeypatch
 ) -> None:
