@@ -42,7 +42,7 @@ def check_url(url: str) -> None:
     except ValueError:  # a port that is no number, a bracket without its other half
         known = False
     if not known:
-        raise UserError(f"{redacted(url)!r} is no address of an endpoint; it looks like http://host:8000/v1")
+        raise UserError(f"{redacted(url)!r} is no address of an endpoint; one begins with http:// or https://")
 
 
 def public_url(url: str) -> str:
