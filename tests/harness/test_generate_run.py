@@ -168,8 +168,7 @@ def kill_in_the_middle(script_name: str, flags: list[str], out: Path, lines: int
     command = [sys.executable, str(ROOT / "eval" / f"evaluate_{script_name}.py"), *flags, "-o", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 120
-    while run.poll() is None and time.monotonic() < deadline:
+    while run.poll() is None:  # it ends by itself, however slow the machine is
         if (out / "samples.jsonl").exists() and (out / "samples.jsonl").read_bytes().count(b"\n") >= lines:
             run.send_signal(signal.SIGKILL)
             break

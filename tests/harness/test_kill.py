@@ -28,8 +28,7 @@ def test_killed_and_started_again(script, demo_checkpoint: Path, tmp_path: Path)
     kills, seen = 0, b""
     for wanted in (5, 25):  # twice, at different places
         run = start(demo_checkpoint, tmp_path / "killed")
-        deadline = time.monotonic() + 90
-        while run.poll() is None and time.monotonic() < deadline:
+        while run.poll() is None:  # it ends by itself, however slow the machine is
             if samples.exists() and samples.read_bytes().count(b"\n") >= wanted:
                 run.send_signal(signal.SIGKILL)
                 break
