@@ -155,7 +155,7 @@ def share(run: Run, cells: Collection[Cell]) -> Score:
 def main(args: argparse.Namespace) -> int:
     run = Run(args, "needle")
     if not run.chat:
-        raise UserError("--needle asks in a chat turn and this is a base checkpoint; --chat asks it all the same")
+        raise UserError("--needle asks in a chat turn: leave out --base, or ask a base checkpoint with --chat")
     assert run.checkpoint is not None
     from tqdm import tqdm
 

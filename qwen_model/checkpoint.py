@@ -104,14 +104,19 @@ def readable(folder: Path) -> Iterator[Path]:
     """The folder, or where libraries cannot read it as it is, one of links to its files.
 
     That is a path that is not UTF-8 (safetensors refuses it), or a JSON file that begins with a byte order mark, which
-    transformers refuses in some files and drops in silence in others: the copy is without it.
+    transformers refuses in some files and drops in silence in others: the copy is without it. The settings of an
+    adapter that is not there (`fit` refuses one that is) are left out: with PEFT installed transformers looks for it.
     """
+    left_over = (folder / ADAPTER).is_file()
     marked = [path for path in folder.glob("*.json") if path.is_file() and _begins_with(path, codecs.BOM_UTF8)]
-    if not marked and str(folder.absolute()).encode("utf-8", "replace").decode() == str(folder.absolute()):
+    shown = str(folder.absolute())
+    if not marked and not left_over and shown.encode("utf-8", "replace").decode() == shown:
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="qwen-checkpoint-") as name:
         for path in folder.iterdir():
+            if path.name == ADAPTER:
+                continue
             if path in marked:
                 (Path(name) / path.name).write_bytes(path.read_bytes().removeprefix(codecs.BOM_UTF8))
             else:

@@ -104,7 +104,7 @@ class Run(Reporting):
         if self.replies is not None and not self.args.overwrite:
             keep_generated(self.folder)
         self.journal = Journal(self.folder, manifest.digest([identity, FORMAT]), fresh)
-        self._say_what_is_stale()
+        self._say_what_to_know()
         self.manifest = {
             **manifest.environment(),
             **identity,
@@ -117,8 +117,11 @@ class Run(Reporting):
         }
         self.to_show = 3 if self.args.debug else 0  # prompts
 
-    def _say_what_is_stale(self) -> None:
-        """A wrong -d, or a data set that was mended: whoever waits for the answers knows why they are asked again."""
+    def _say_what_to_know(self) -> None:
+        """What one who waits for the answers should know: that a chat checkpoint is asked as base, or the reverse; after
+        a wrong -d, or when a data set was mended, why finished items are asked again."""
+        if self.mode_note:
+            print(f"note: {self.mode_note}", file=sys.stderr)
         lines = [item for item in self.items if item.key in self.journal.records and item.prompt]  # "": not known yet
         if stale := sum(not self.journal.finished(item) for item in lines):
             print(

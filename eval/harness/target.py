@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,6 @@ class Target:
         self.name = parse_known_name(args.reported_as) if args.reported_as else own  # whose figures stand beside
         self.chat = self._is_chat(choice)
         self.mode_note = self._mode_note()
-        if self.mode_note:
-            print(f"note: {self.mode_note}", file=sys.stderr)
 
     def _check_endpoint(self) -> None:
         """A served model is known by its name alone: no folder, no weights."""

@@ -203,7 +203,7 @@ def test_the_switches_and_limit_work_here_too(ask, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--base",), "this is a base checkpoint; --chat asks it all the same"),
+        (("--base",), "asks in a chat turn: leave out --base, or ask a base checkpoint with --chat"),
         (("--depths", "0,101"), "--depths: '0,101' is not a list of depths in percent"),
         (("--depths", "x"), "'x' is not a list of depths"),
         (("--lengths", "60"), "leaves no room for a text"),
