@@ -118,8 +118,8 @@ class Run(Reporting):
         self.to_show = 3 if self.args.debug else 0  # prompts
 
     def _say_what_to_know(self) -> None:
-        """What one who waits for the answers should know: that a chat checkpoint is asked as base, or the reverse; after
-        a wrong -d, or when a data set was mended, why finished items are asked again."""
+        """What one who waits for the answers should know: that a chat checkpoint is asked as base, or the reverse; and
+        after a wrong -d, or when a data set was mended, why finished items are asked again."""
         if self.mode_note:
             print(f"note: {self.mode_note}", file=sys.stderr)
         lines = [item for item in self.items if item.key in self.journal.records and item.prompt]  # "": not known yet
