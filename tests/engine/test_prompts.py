@@ -44,8 +44,8 @@ def test_a_chat_prompt_is_the_published_context(qwen: QWenTokenizer) -> None:
 
 
 def test_recorded_contexts(shared: Path) -> None:
-    tokenizer = QWenTokenizer(shared / "data" / "tokenizer" / "qwen.tiktoken")
-    rows = json.loads((shared / "goldens" / "qwen_oracle" / "chatml.json").read_text())["make_context"]
+    tokenizer = QWenTokenizer(shared / "data/tokenizer/qwen.tiktoken")
+    rows = json.loads((shared / "goldens/qwen_oracle/chatml.json").read_text())["make_context"]
     single = [
         row
         for row in rows

@@ -142,7 +142,7 @@ def test_only_the_last_tokens_are_looked_at(tokenizer: QWenTokenizer) -> None:
 
 
 def test_all_of_it_with_the_published_vocabulary(shared) -> None:
-    published = QWenTokenizer(shared / "data" / "tokenizer" / "qwen.tiktoken")
+    published = QWenTokenizer(shared / "data/tokenizer/qwen.tiktoken")
     for text, stops, kept in CASES:
         test_the_text_in_front_of_the_stop(published, text, stops, kept)
     test_at_the_first_token_that_completes_a_stop_wherever_it_is_cut(published)

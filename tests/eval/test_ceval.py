@@ -121,7 +121,7 @@ def test_the_test_split_writes_the_submission_of_the_site(script, demo_checkpoin
 
 
 def test_the_official_data_is_read_whole(shared: Path) -> None:
-    folder = shared / "data" / "ceval"
+    folder = shared / "data/ceval"
     for split in ("val", "test"):
         found = [choices.subject_rows(folder, ceval.LAYOUT, split, s, split == "val") for s in ceval.SUBJECTS]
         assert sum(map(len, found)) == ceval.OFFICIAL_N[split]

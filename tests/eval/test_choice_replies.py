@@ -20,7 +20,7 @@ SUMS = {"question": "1加1等于几？", "A": "1", "B": "2", "C": "3", "D": "4"}
 
 @pytest.mark.parametrize(("name", "read"), [("mmlu_chat", read_letter_en), ("ceval_chat", read_letter_zh)])
 def test_published_vectors(shared, name, read):
-    lines = (shared / "goldens" / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+    lines = (shared / f"goldens/{name}.jsonl").read_text(encoding="utf-8").split("\n")
     vectors = [json.loads(line) for line in lines if line]
     assert len(vectors) == 150
     wrong = [
@@ -41,7 +41,7 @@ def test_published_vectors(shared, name, read):
 )
 def test_published_vectors_through_the_scripts(shared, monkeypatch, tmp_path, name, script, folder, subject):
     """The vectors as a subject of the benchmark, each asked with the answer that the published script read."""
-    lines = (shared / "goldens" / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
+    lines = (shared / f"goldens/{name}.jsonl").read_text(encoding="utf-8").split("\n")
     vectors = [json.loads(line) for line in lines if line]
     question, answer = ("Question", "Answer") if script is evaluate_cmmlu else ("question", "answer")
     columns = [question, *LETTERS, answer]

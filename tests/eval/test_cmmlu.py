@@ -67,7 +67,7 @@ def test_groups_are_in_the_table(script, demo_checkpoint: Path, tmp_path: Path) 
 
 
 def test_the_official_data_is_read_whole(shared: Path) -> None:
-    folder = shared / "data" / "cmmlu"
+    folder = shared / "data/cmmlu"
     found = [choices.subject_rows(folder, cmmlu.LAYOUT, "test", s) for s in cmmlu.SUBJECTS]
     assert sum(map(len, found)) == cmmlu.OFFICIAL_N
     for subject in cmmlu.SUBJECTS:

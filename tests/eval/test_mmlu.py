@@ -115,7 +115,7 @@ def test_the_groups_are_the_57_subjects() -> None:
 
 
 def test_the_official_data_is_read_whole(shared: Path) -> None:
-    folder = locate(str(shared / "data" / "mmlu"), mmlu.HUB, "test")
+    folder = locate(str(shared / "data/mmlu"), mmlu.HUB, "test")
     assert sorted(path.name.removesuffix("_test.csv") for path in (folder / "test").iterdir()) == mmlu.SUBJECTS
     found = [choices.subject_rows(folder, mmlu.LAYOUT, "test", s) for s in mmlu.SUBJECTS]
     assert sum(map(len, found)) == mmlu.OFFICIAL_N
@@ -136,7 +136,7 @@ def published_vocabulary(shared: Path, tmp_path_factory: pytest.TempPathFactory)
 
     folder = tmp_path_factory.mktemp("models") / "wide"
     folder.mkdir()
-    (folder / "qwen.tiktoken").write_bytes((shared / "data" / "tokenizer" / "qwen.tiktoken").read_bytes())
+    (folder / "qwen.tiktoken").write_bytes((shared / "data/tokenizer/qwen.tiktoken").read_bytes())
     settings = {**build_checkpoint.config(32, 2, 151_936, kv_channels=16), "seq_length": 600}  # NTK, LogN beyond 600
     build_checkpoint.write_json(folder / "config.json", settings)
     build_checkpoint.write_json(folder / "generation_config.json", build_checkpoint.generation_config(151_643, False))
@@ -157,7 +157,7 @@ def plain(shared: Path, published_vocabulary: Path) -> dict[int, dict[str, tuple
     model = QWenLMHeadModel.from_pretrained(published_vocabulary, dtype=torch.float32).eval()
     tokenizer = QWenTokenizer.from_pretrained(published_vocabulary)
     letters = [tokenizer.encode_plain(f" {letter}")[0] for letter in "ABCD"]
-    folder = shared / "data" / "mmlu"
+    folder = shared / "data/mmlu"
     dev = choices.shots(folder, mmlu.LAYOUT, SUBJECT, 5)
     rows = choices.rows(folder / "test" / f"{SUBJECT}_test.csv", mmlu.COLUMNS, header=False)
     found: dict[int, dict[str, tuple[list[float], bool]]] = {512: {}, 2048: {}}
@@ -176,7 +176,7 @@ def plain(shared: Path, published_vocabulary: Path) -> dict[int, dict[str, tuple
 def test_a_full_subject_equals_a_plain_forward_a_prompt(
     script, shared: Path, published_vocabulary: Path, plain, tmp_path: Path, batch: str, limit: int
 ) -> None:
-    flags = ("-c", published_vocabulary, "-d", shared / "data" / "mmlu", "-o", tmp_path, "--subjects", SUBJECT)
+    flags = ("-c", published_vocabulary, "-d", shared / "data/mmlu", "-o", tmp_path, "--subjects", SUBJECT)
     ended = script("mmlu", *flags, "-b", batch, "--max-seq-len", limit)
     assert ended.status == 0, ended.err
     rows = {row["id"]: row for row in samples(tmp_path)}

@@ -31,7 +31,7 @@ RUNS = {
 @pytest.mark.parametrize("name", RUNS)
 def test_twenty_items_of_each_subject(name: str, script, demo_checkpoint: Path, shared: Path, tmp_path: Path) -> None:
     benchmark, flags = RUNS[name]
-    data = shared / "data" / benchmark
+    data = shared / f"data/{benchmark}"
     ended = script(
         benchmark, "-c", demo_checkpoint, "-d", data, "--limit", 20, "--max-new-tokens", 16, "-o", tmp_path, *flags
     )

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_real_texts_in_all_four_configurations(script, small: Path, shared: Path, tmp_path: Path) -> None:
     """The arXiv texts, at 1x to 4x the training length, against one plain forward a document and length."""
-    source = shared / "data" / "longtext"
+    source = shared / "data/longtext"
     ended = script("ppl", "-c", small, "-d", source, "--lengths", flag(LENGTHS), "--limit", 3, "-o", tmp_path)
     assert ended.status == 0, ended.err
     found = figures(tmp_path)

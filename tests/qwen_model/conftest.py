@@ -111,4 +111,4 @@ def tiny_tokenizer(tiny_vocab: Path) -> QWenTokenizer:
 @pytest.fixture(scope="session")
 def tokenizer(shared: Path) -> QWenTokenizer:
     """The published vocabulary."""
-    return QWenTokenizer(shared / "data" / "tokenizer" / "qwen.tiktoken")
+    return QWenTokenizer(shared / "data/tokenizer/qwen.tiktoken")

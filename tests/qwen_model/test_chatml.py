@@ -10,7 +10,7 @@ from qwen_model.chatml import decode_reply, get_stop_words_ids, make_context, st
 
 @pytest.fixture(scope="session")
 def recorded(shared) -> dict[str, Any]:
-    return json.loads((shared / "goldens" / "qwen_oracle" / "chatml.json").read_text())
+    return json.loads((shared / "goldens/qwen_oracle/chatml.json").read_text())
 
 
 def test_recorded_contexts(recorded, tokenizer):
@@ -47,7 +47,7 @@ def test_recorded_replies(recorded, tokenizer):
 
 
 def test_recorded_stop_words(shared, tokenizer):
-    recorded = json.loads((shared / "goldens" / "qwen_oracle" / "decode.json").read_text())
+    recorded = json.loads((shared / "goldens/qwen_oracle/decode.json").read_text())
     assert get_stop_words_ids("raw", tokenizer) == recorded["stop_words_raw"]
     assert get_stop_words_ids("chatml", tokenizer) == recorded["stop_words_chatml"]
     assert stop_ids(tokenizer) == [tokenizer.im_end_id, tokenizer.im_start_id]

@@ -26,7 +26,7 @@ RECORDED = {"plain": OFF, "both": ON}
 
 
 def oracle(shared: Path, name: str) -> tuple[Path, dict[str, np.ndarray]]:
-    folder = shared / "goldens" / "qwen_oracle" / name
+    folder = shared / "goldens/qwen_oracle" / name
     with np.load(folder / "golden.npz") as file:
         return folder, dict(file)
 

@@ -16,7 +16,7 @@ from qwen_model.vocabulary import SPECIAL_TOKENS
 
 
 def test_recorded_encodings(shared, tokenizer):
-    lines = (shared / "goldens" / "qwen_oracle" / "tokenizer.jsonl").read_text().splitlines()
+    lines = (shared / "goldens/qwen_oracle/tokenizer.jsonl").read_text().splitlines()
     assert len(lines) > 100
     for line in lines:
         row = json.loads(line)
@@ -37,7 +37,7 @@ def test_recorded_encodings(shared, tokenizer):
 
 
 def test_recorded_decodings(shared, tokenizer):
-    recorded = json.loads((shared / "goldens" / "qwen_oracle" / "decode.json").read_text())
+    recorded = json.loads((shared / "goldens/qwen_oracle/decode.json").read_text())
     for row in recorded["decode"]:
         assert tokenizer.decode(row["ids"], **row["kwargs"]) == row["text"]
     for index, exception in recorded["out_of_range"]:
@@ -67,7 +67,7 @@ def test_ids_without_a_token_do_not_stop_decoding(tokenizer):
 
 
 def test_recorded_batch(shared, tokenizer):
-    recorded = json.loads((shared / "goldens" / "qwen_oracle" / "chatml.json").read_text())["batch_padding"]
+    recorded = json.loads((shared / "goldens/qwen_oracle/chatml.json").read_text())["batch_padding"]
     batch = copy.deepcopy(tokenizer)
     batch.pad_token, batch.eos_token, batch.padding_side = "<|extra_0|>", "<|endoftext|>", "left"
     assert (batch.pad_token_id, batch.eos_token_id) == (recorded["pad_token_id"], recorded["eos_token_id"])
