@@ -48,14 +48,14 @@ def data(tmp_path):
 KIND = itemgetter("script", "args", "id")
 
 
-def test_the_recorded_replies_are_read_right(shared, rescore):
+def test_the_recorded_replies_are_read_right(shared, data_of, rescore):
     """Of public bug reports; `robust` is the right verdict."""
     lines = map(json.loads, (shared / "cases/replies.jsonl").read_text(encoding="utf-8").splitlines())
     cases = sorted((line for line in lines if line["script"] in MAINS), key=KIND)
     assert len(cases) >= 22
     for (script, flags, item), group in groupby(cases, KIND):
         chosen = list(group)
-        found = rescore(script, shared / "data" / script, item, [case["response"] for case in chosen], flags)
+        found = rescore(script, data_of(script), item, [case["response"] for case in chosen], flags)
         assert [robust for _, robust in found] == [case["robust"] for case in chosen], chosen
 
 

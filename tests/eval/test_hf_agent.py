@@ -11,13 +11,15 @@ from hf_agent.scoring import Marks, Program, read_protocol, read_robust
 from hf_agent.tasks import TEMPLATES, Benchmark, Step, Tool, read_benchmark
 
 from harness.samples import unpacked
+from tests.eval import agent_tasks
 
 FIGURES = ("tool_selection", "tool_used", "code")
 
 
 @pytest.fixture(scope="module")
-def folder(shared) -> Path:
-    return shared / "data/hf_agent"
+def folder(data_of) -> Path:
+    """The published tasks, or where they are not here, ours of the same kinds."""
+    return data_of("hf_agent")
 
 
 @pytest.fixture(params=["run", "chat"])
@@ -88,8 +90,8 @@ def marks(sample: dict, kind: str = "") -> Marks:
     return Marks(*(sample[name + kind] for name in FIGURES))
 
 
-def test_the_benchmark_has_its_published_size(folder):
-    run, chat = (read_benchmark(str(folder), mode) for mode in ("run", "chat"))
+def test_the_benchmark_has_its_published_size(shared):
+    run, chat = (read_benchmark(str(shared / "data/hf_agent"), mode) for mode in ("run", "chat"))
     assert (len(steps_of(run)), len(chat.dialogues), len(steps_of(chat))) == (27, 24, 47)
     assert len(run.tools) == 14
 
@@ -249,8 +251,19 @@ def test_a_hanging_reply_costs_that_step_only(scored, folder, monkeypatch):
 # --- prompts and runs of a model ---
 
 
-def test_the_run_prompt(folder):
-    benchmark = read_benchmark(str(folder), "run")
+def test_the_prompts_of_our_own_tasks(tmp_path):
+    agent_tasks.write(tmp_path)
+    tools = "\n".join(f"- {tool['name']}: {tool['description']}" for tool in agent_tasks.TOOLS)
+    assert tools.startswith("- text_classifier: A tool that is called with text, labels.\n- translator: ")
+    text = read_benchmark(str(tmp_path), "run").prompt([], "Draw it.")
+    assert text == f'Tools:\n{tools}\n\nTask: "Draw it."\n\nI will use the following'
+    text = read_benchmark(str(tmp_path), "chat").prompt([("Say it.", "I will.")], "Again.")
+    asked = "\nHuman: Say it.\n\nAssistant: I will.\n\nHuman: Again.\n\nAssistant: "
+    assert text == f"Tools:\n{tools}\n\n=====\n{asked}"
+
+
+def test_the_published_run_prompt(shared):
+    benchmark = read_benchmark(str(shared / "data/hf_agent"), "run")
     text = benchmark.prompt([], "Summarize `text`.")
     assert text.startswith("I will ask you to perform a task, your job is to come up with a series of simple commands")
     assert "\n\nTools:\n- text_classifier: This is a tool that classifies an English text" in text

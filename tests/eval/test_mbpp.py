@@ -8,20 +8,22 @@ import pytest
 from evaluate_mbpp import check, cut, load, program_robust, prompt
 
 from harness.errors import UserError
+from harness.sandbox import Sandbox
+from tests.eval import stand_ins
 
 
 @pytest.fixture(scope="module")
-def rows(shared):
-    return load(str(shared / "data/mbpp"))
+def rows(data_of):
+    return load(str(data_of("mbpp")))
 
 
 @pytest.fixture
-def rescore(monkeypatch, tmp_path, shared):
+def rescore(monkeypatch, tmp_path, data_of):
     def run(replies, *flags):
         path, out = tmp_path / "replies.jsonl", tmp_path / "out"
         lines = [{"id": f"MBPP/{number}", "response": reply} for number, reply in replies.items()]
         path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-        words = ["-d", shared / "data/mbpp", "--rescore", path, "-o", out, "--overwrite", *flags]
+        words = ["-d", data_of("mbpp"), "--rescore", path, "-o", out, "--overwrite", *flags]
         monkeypatch.setattr(sys, "argv", ["evaluate_mbpp.py", *map(str, words)])
         status = evaluate_mbpp.main()
         samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").split("\n") if line]
@@ -30,16 +32,27 @@ def rescore(monkeypatch, tmp_path, shared):
     return run
 
 
+SHOT = {"text": "Write a function to add one.", "code": "def more(n):\r\n  return n + 1 "}
+SHOT["test_list"] = ["assert more(1) == 2", "assert more(-1) == 0", "assert more(0) == 1"]
+ASKED = """You are an expert Python programmer, and here is your task: Write a function to add one. \
+Your code should pass these tests:
+
+assert more(1) == 2
+assert more(-1) == 0
+assert more(0) == 1
+[BEGIN]
+"""
+
+
 def test_prompt(rows):
+    assert prompt(SHOT, []) == ASKED
+    assert prompt(SHOT, [SHOT, SHOT]) == (ASKED + "def more(n):\n  return n + 1 \n[DONE]\n\n\n") * 2 + ASKED
     text = prompt(rows[11], [rows[number] for number in (2, 3, 4)])
     begin = "You are an expert Python programmer, and here is your task: "
     assert text.count(begin) == 4 and text.count("[BEGIN]\n") == 4 and text.count("\n[DONE]\n\n\n") == 3
-    assert text.startswith(
-        begin + "Write a function to find the similar elements from the given two tuple lists. "
-        "Your code should pass these tests:\n\nassert similar_elements((3, 4, 5, 6),(5, 7, 4, 10)) == (4, 5)\n"
-    )
+    first = f"{rows[2]['text']} Your code should pass these tests:\n\n{rows[2]['test_list'][0]}\n"
+    assert text.startswith(begin + first)
     assert text.endswith(rows[11]["test_list"][-1] + "\n[BEGIN]\n") and "\r" not in text
-    assert prompt(rows[11], []).count(begin) == 1
 
 
 @pytest.mark.parametrize(
@@ -130,14 +143,20 @@ def test_a_program_that_overrides_a_builtin_does_not_answer_for_the_tests(rescor
         "test_setup_code": "",
         "test_list": ["assert int(lobb_num(5, 3)) == 35"],
     }
-    from harness.sandbox import Sandbox
-
     with Sandbox(workers=1, without=["nothing"]) as sandbox:
         assert not sandbox.check(check(row, lie)).passed
         assert sandbox.check(check(row, "def lobb_num(n, m): return 35.0")).passed
 
 
-def test_wrong_use_is_one_line(rescore, script, shared, tmp_path, demo_checkpoint):
+def test_the_tasks_that_stand_in_for_published_ones_are_sound(tmp_path):
+    tasks = load(str(stand_ins.write("mbpp", tmp_path)))
+    chosen = [tasks[number] for number in stand_ins.MBPP]
+    with Sandbox(workers=1, without=["nothing"]) as sandbox:
+        assert all(verdict.passed for verdict in sandbox.check_many(check(row, row["code"]) for row in chosen))
+        assert not any(verdict.passed for verdict in sandbox.check_many(check(row, "pass") for row in chosen))
+
+
+def test_wrong_use_is_one_line(rescore, script, tmp_path, demo_checkpoint):
     with pytest.raises(UserError, match="-k 4"):
         rescore({11: "x"}, "-k", "4")
     (tmp_path / "mbpp.jsonl").write_text('{"task_id": 11}\n')
@@ -145,12 +164,12 @@ def test_wrong_use_is_one_line(rescore, script, shared, tmp_path, demo_checkpoin
     assert ended.status == 2 and "line 1 has no 'text'" in ended.err
 
 
-def test_a_model_is_asked(script, demo_checkpoint, shared, tmp_path):
+def test_a_model_is_asked(script, demo_checkpoint, data_of, tmp_path):
     flags = [
         "-c",
         demo_checkpoint,
         "-d",
-        shared / "data/mbpp",
+        data_of("mbpp"),
         "-o",
         tmp_path / "out",
         "--max-new-tokens",

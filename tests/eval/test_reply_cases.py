@@ -1,4 +1,5 @@
-"""Replies that people's models gave and other scorers misread, by `--rescore` on the real data."""
+"""Replies that people's models gave and other scorers misread, by `--rescore` on the real data, or where that is not
+here on rows of our own with the same ids and answers."""
 
 import json
 from pathlib import Path
@@ -35,13 +36,13 @@ OWN = [
 
 
 @pytest.fixture
-def rescored(script, shared, tmp_path):
+def rescored(script, data_of, tmp_path):
     """rescored("gsm8k", flags, {id: reply, ...}) gives the lines of samples.jsonl by id."""
 
     def run(benchmark, flags, replies):
         lines = [json.dumps({"id": name, "response": reply}) for name, reply in replies.items()]
         (tmp_path / "replies.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        given = ("-d", shared / "data" / benchmark, "--rescore", tmp_path / "replies.jsonl", "-o", tmp_path / "out")
+        given = ("-d", data_of(benchmark), "--rescore", tmp_path / "replies.jsonl", "-o", tmp_path / "out")
         ended = script(benchmark, *given, "--overwrite", *flags)
         assert ended.status == 0, ended.err
         samples = (tmp_path / "out/samples.jsonl").read_text(encoding="utf-8").split("\n")
@@ -68,9 +69,9 @@ def test_given_letters(row):
     assert read(row["row"], row["response"]) == row["robust"]
 
 
-def test_the_whole_of_a_base_reply_is_read(rescored, shared):
+def test_the_whole_of_a_base_reply_is_read(rescored, data_of):
     """Worked solutions with blank lines between their steps: the robust extraction sees as much as the protocol."""
-    rows = (shared / "data/gsm8k/test.jsonl").read_text(encoding="utf-8").split("\n")[:50]
+    rows = (data_of("gsm8k") / "test.jsonl").read_text(encoding="utf-8").split("\n")[:50]
     solutions = [json.loads(row)["answer"].replace("\n", "\n\n") for row in rows]
     lines = rescored("gsm8k", BASE, {f"test/{number}": text for number, text in enumerate(solutions)})
     assert all(line["correct_robust"] for line in lines.values())

@@ -10,13 +10,21 @@ from evaluate_vcsum import middle_cut, prompt, read_test, rouge_l, shorten
 from harness.errors import UserError
 
 
-def test_official_and_longbench_rows(shared, tmp_path):
+def test_the_published_meetings(shared):
     rows = read_test(str(shared / "data/vcsum"))
     assert len(rows) == 26
     assert rows[0]["context"].startswith("说话人1：我休息一下，") and rows[0]["context"].count("\n") == 43
     assert rows[0]["summary"].startswith("defi未来")
-    (tmp_path / "vcsum.jsonl").write_text(json.dumps({"context": "会议", "answers": ["总结"]}), encoding="utf-8")
-    for given in (tmp_path, tmp_path / "vcsum.jsonl"):
+
+
+def test_official_and_longbench_rows(tmp_path):
+    meeting = {"id": "7", "context": [["好。", "开始。"], ["请。"]], "speaker": [1, "2"]}
+    (tmp_path / "overall_context_test.txt").write_text(json.dumps(meeting), encoding="utf-8")
+    (tmp_path / "long_test.txt").write_text(json.dumps({"id": "7", "summary": "好"}), encoding="utf-8")
+    assert read_test(str(tmp_path)) == [{"context": "说话人1：好。开始。\n说话人2：请。", "summary": "好"}]
+    (tmp_path / "long").mkdir()
+    (tmp_path / "long/vcsum.jsonl").write_text(json.dumps({"context": "会议", "answers": ["总结"]}), encoding="utf-8")
+    for given in (tmp_path / "long", tmp_path / "long/vcsum.jsonl"):
         assert read_test(str(given)) == [{"context": "会议", "summary": "总结"}]
 
 
@@ -63,25 +71,26 @@ def test_rouge_l():
     assert half["words"] == pytest.approx(50)
 
 
-def test_the_script_scores_given_summaries(shared, monkeypatch, tmp_path):
-    rows = read_test(str(shared / "data/vcsum"))
+def test_the_script_scores_given_summaries(data_of, monkeypatch, tmp_path):
+    rows = read_test(str(data_of("vcsum")))
+    share = 100 * (len(rows) - 1) / len(rows)
     replies = [
         {"id": f"test/{number}", "response": row["summary"] if number else ""} for number, row in enumerate(rows)
     ]
     (tmp_path / "replies.jsonl").write_text("\n".join(map(json.dumps, replies)), encoding="utf-8")
-    words = ["-d", shared / "data/vcsum", "--rescore", tmp_path / "replies.jsonl", "-o", tmp_path / "out"]
+    words = ["-d", data_of("vcsum"), "--rescore", tmp_path / "replies.jsonl", "-o", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", ["evaluate_vcsum.py", *map(str, words)])
     assert evaluate_vcsum.main() == 0
     scores = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))["scores"]
-    assert scores["rouge_l"]["value"] == pytest.approx(100 * 25 / 26)
-    assert scores["rouge_l_characters"]["value"] == pytest.approx(100 * 25 / 26)
+    assert scores["rouge_l"]["value"] == pytest.approx(share)
+    assert scores["rouge_l_characters"]["value"] == pytest.approx(share)
     lines = (tmp_path / "out/samples.jsonl").read_text(encoding="utf-8").split("\n")
-    assert [json.loads(line)["correct"] for line in lines if line] == [False] + [True] * 25
+    assert [json.loads(line)["correct"] for line in lines if line] == [False] + [True] * (len(rows) - 1)
 
 
-def test_too_short_a_limit_is_an_error(shared, monkeypatch, tmp_path):
+def test_too_short_a_limit_is_an_error(data_of, monkeypatch, tmp_path):
     (tmp_path / "replies.jsonl").write_text('{"id": "test/0", "response": ""}', encoding="utf-8")
-    words = ["-d", shared / "data/vcsum", "--rescore", tmp_path / "replies.jsonl", "--max-seq-len", 500]
+    words = ["-d", data_of("vcsum"), "--rescore", tmp_path / "replies.jsonl", "--max-seq-len", 500]
     monkeypatch.setattr(sys, "argv", ["evaluate_vcsum.py", *map(str, words)])
     with pytest.raises(UserError, match="leaves no room"):
         evaluate_vcsum.main()

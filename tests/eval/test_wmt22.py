@@ -85,12 +85,15 @@ def test_prompt():
     assert prompt("zh-en", [], "二。") == "Chinese: 二。\nEnglish:"
 
 
-def test_lines_are_split_at_newline_only(tmp_path, shared):
+def test_lines_are_split_at_newline_only(tmp_path):
     (tmp_path / "text").write_bytes("a\u2028b\r\nc\x0bd\n\ne\n".encode())
     assert read_lines(tmp_path / "text") == ["a\u2028b\r", "c\x0bd", "", "e"]
     (tmp_path / "bad").write_bytes(b"\xff\n")
     with pytest.raises(UserError, match="not UTF-8"):
         read_lines(tmp_path / "bad")
+
+
+def test_the_published_pairs_have_their_sizes(shared):
     for pair, count in (("en-zh", 2037), ("zh-en", 1875)):
         assert len(parallel(shared / "data/wmt22", "generaltest2022", pair)) == count
 
@@ -110,13 +113,13 @@ def test_a_perfect_and_an_empty_translation():
     assert bleu("zh-en", same[:1], [same[:1]], draws=100)[0].ci95 == pytest.approx((100, 100))
 
 
-def test_examples_come_from_the_file_or_from_wmt21(shared, rescore, tmp_path):
-    data = shared / "data/wmt22"
+def test_examples_come_from_the_file_or_from_wmt21(data_of, tmp_path):
+    data = data_of("wmt22")
     own = tmp_path / "shots.jsonl"
     own.write_text('{"pair": "en-zh", "source": "One.", "reference": "一。"}\n', encoding="utf-8")
     assert evaluate_wmt22.read_examples(own, data, "en-zh", 1) == [("One.", "一。")]
     first = evaluate_wmt22.read_examples(None, data, "zh-en", 5)
-    assert first == parallel(shared / "data/wmt21", "newstest2021", "zh-en")[:5]
+    assert first == parallel(data.parent / "wmt21", "newstest2021", "zh-en")[:5]
     with pytest.raises(UserError, match="there are 1 examples of en-zh"):
         evaluate_wmt22.read_examples(own, data, "en-zh", 5)
     with pytest.raises(UserError, match="give --shots-file"):
