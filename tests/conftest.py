@@ -1,5 +1,6 @@
 """Fixtures of every test."""
 
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,23 @@ class Shared:
 @pytest.fixture(scope="session")
 def shared() -> Shared:
     return Shared()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_arrive() -> Iterator[None]:
+    """A shell starts what it runs in the background with SIGINT ignored, and child processes inherit that (as with
+    nohup and SIGHUP): the tests of Ctrl-C would then wait for nothing."""
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """Models that do more than the engine knows are answered for by their own forward, or refused in one line; the engine
 never gives another figure in silence."""
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -114,7 +115,8 @@ def test_every_answer_is_that_of_the_models_own_forward(name: str, capsys: pytes
         likely = logits.log_softmax(-1)[range(4, len(text) - 1), text[5:].tolist()]
         np.testing.assert_allclose(scored[index], likely, atol=1e-4)
         assert said[index].text == Spell().decode(greedy(model, text, 5))
-    beyond = name in BEYOND
+    # Before 5.24 transformers called the cache of Mamba otherwise, and the engine does not go on from it.
+    beyond = name in BEYOND or "cache_params" in inspect.signature(model.forward).parameters
     assert engine.uses_plain_forward == beyond
     assert engine.notes() == ([probe.NOTE] if beyond else [])
     assert capsys.readouterr().err.count("its own plain forward") == beyond, "said once"
