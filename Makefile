@@ -24,7 +24,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@echo "Setting up $(VENV) (once; a few minutes)"
 	@$(PIP) $(UPGRADE) "$(TORCH)"
 	@$(PIP) $(UPGRADE) -e ".[dev]"
-	@cd eval && $(abspath $(BIN)/python) -m harness.sandbox --install || true
+	@$(BIN)/python -m qwen_eval.sandbox --install || true
 	@touch $@
 
 # FLAGS=--exact: exit 1 unless every figure is the card's to the last digit.
@@ -47,7 +47,7 @@ constraints: $(READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/renew_constraints.py "$(TORCH)"
 
 lint: $(READY)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model eval demo bench
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model qwen_eval eval demo bench
 
 # lm-evaluation-harness goes beside the project, with torch held at its version.
 $(VENV)/.bench-ready: $(READY)

@@ -67,8 +67,8 @@ def measure(shape: str, name: str, length: int, whole: bool) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from harness.engine import ScoreRequest
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.base import ScoreRequest
+    from qwen_eval.engines.local.engine import LocalEngine
     from qwen_model import QWenConfig, QWenLMHeadModel
     from qwen_model.long_context import resolve
 
@@ -92,7 +92,7 @@ def measure(shape: str, name: str, length: int, whole: bool) -> dict[str, Any]:
 
 def estimate(shape: str, name: str, length: int) -> int:
     """What evaluate_ppl.py expects over the weights."""
-    from harness.engine import memory
+    from qwen_eval.engines.local import memory
     from qwen_model import QWenConfig
     from qwen_model.long_context import resolve
 

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "eval"))  # as t
 
 import evaluate_humaneval
 
-from harness.errors import UserError, run_script
-from harness.sandbox import Sandbox
-from harness.sandbox.pool import LEVELS
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.sandbox import Sandbox
+from qwen_eval.sandbox.pool import LEVELS
 
 
 def seconds(work: Callable[[], Any]) -> float:

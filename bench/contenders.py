@@ -119,8 +119,8 @@ class _Side:
 class _Ours(_Side):
     def __init__(self, *arguments: Any, budget: int | None = None, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        from harness.engine import ChoiceRequest
-        from harness.engine.local import LocalEngine
+        from qwen_eval.engines.base import ChoiceRequest
+        from qwen_eval.engines.local.engine import LocalEngine
 
         self.engine = LocalEngine.of(self.model)
         if budget is not None:
@@ -129,7 +129,7 @@ class _Ours(_Side):
         self.running: Iterator[tuple[int, list[float]]] | None = None
 
     def import_all(self) -> None:
-        import harness.engine.local  # noqa: F401
+        import qwen_eval.engines.local.engine  # noqa: F401
 
     def run(self, indices: list[int]) -> tuple[Spent, Results]:
         """These requests, as one job."""

@@ -51,12 +51,11 @@ class _Generator(_Side):
 
 class Ours(_Generator):
     def import_all(self) -> None:
-        import harness.engine.generate
-        import harness.engine.local  # noqa: F401
+        pass
 
     def run(self, indices: list[int], limit: int | None = None, rows: int = 64) -> tuple[Spent, Any]:
         """These requests, as one run of the engine."""
-        from harness.engine.local import LocalEngine
+        from qwen_eval.engines.local.engine import LocalEngine
 
         engine = LocalEngine.of(self.model, self.tokenizer, rows=rows)
         requests = generate_requests([self.jobs[i] for i in indices], limit)

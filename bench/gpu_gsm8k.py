@@ -45,7 +45,7 @@ def main() -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         print("error: no CUDA device here; --tiny --device cpu shows that the script runs", file=sys.stderr)
         return 2
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.local.engine import LocalEngine
 
     shape = TINY if args.tiny else SEVEN_B
     on_gpu = args.device.startswith("cuda")
@@ -124,7 +124,7 @@ def _tokenizer(path: Path | None, model: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def _shared(work: list[Any]) -> int:
-    from harness.engine.prefix import plan
+    from qwen_eval.engines.local.prefix import plan
 
     return max(group.length for group in plan([job.tokens for job in work]))
 

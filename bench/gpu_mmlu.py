@@ -62,8 +62,8 @@ def main() -> int:
         prompts = [tokens % shape.vocab for tokens in prompts]
         candidates = tuple(token % shape.vocab for token in candidates)
 
-    from harness.engine import ChoiceRequest
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.base import ChoiceRequest
+    from qwen_eval.engines.local.engine import LocalEngine
 
     on_gpu = args.device.startswith("cuda")
     device = torch.cuda.get_device_name() if on_gpu else args.device

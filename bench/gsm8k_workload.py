@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizer
-from workload import ROOT, Shape, needed_tokens
+from workload import Shape, needed_tokens
 
 # Measured with Qwen's tokenizer on GSM8K's test set: tokens of the common prefix, and behind it (mean, and standard
 # deviation of the logarithm).
@@ -42,9 +42,10 @@ def jobs(count: int, vocab: int, data: Path | None, tokenizer: Path | None, mean
 
 def real_prompts(data: Path, tokenizer: Path, count: int) -> list[np.ndarray]:
     """The 8-shot prompts of evaluate_gsm8k.py. data: the folder with test.jsonl, or that file."""
+    from qwen_eval.places import PROMPTS
     from qwen_model import QWenTokenizer
 
-    examples = (ROOT / "eval" / "gsm8k_prompt.txt").read_text(encoding="utf-8").rstrip("\n")
+    examples = (PROMPTS / "gsm8k_8shot.txt").read_text(encoding="utf-8").rstrip("\n")
     lines = (data / "test.jsonl" if data.is_dir() else data).read_text(encoding="utf-8").splitlines()
     encode = QWenTokenizer(tokenizer).encode_plain
     asked = [json.loads(line)["question"] for line in lines[:count]]
@@ -62,7 +63,7 @@ def synthetic_prompts(count: int, vocab: int, rng: np.random.Generator) -> list[
 
 def generate_requests(jobs: Sequence[Job], limit: int | None = None, stop: tuple[str, ...] = ()) -> list[Any]:
     """The engine's greedy requests; `limit` cuts the replies."""
-    from harness.engine import GenerateRequest
+    from qwen_eval.engines.base import GenerateRequest
 
     return [GenerateRequest(tokens, min(reply, limit or reply), frozenset(), stop) for tokens, reply in jobs]
 

@@ -161,7 +161,7 @@ def plain_flops(shape: Shape, lengths: Sequence[int], head_everywhere: bool) -> 
 
 def shared_flops(shape: Shape, prompts: Sequence[np.ndarray]) -> int:
     """What has to be computed when every shared prefix runs once: in the last layer only keys, values and one query."""
-    from harness.engine.prefix import plan
+    from qwen_eval.engines.local.prefix import plan
 
     keys_values = 4 * shape.hidden**2
     total = 0
@@ -177,7 +177,7 @@ def shared_flops(shape: Shape, prompts: Sequence[np.ndarray]) -> int:
 
 def needed_tokens(prompts: Sequence[np.ndarray]) -> int:
     """Tokens when every shared prefix runs once."""
-    from harness.engine.prefix import plan
+    from qwen_eval.engines.local.prefix import plan
 
     return sum(g.length + sum(len(prompts[i]) - g.length for i in g.members) for g in plan(prompts))
 

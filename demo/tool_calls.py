@@ -17,7 +17,7 @@ from lesson import held_out
 from story_problems import Story
 from world import Dice, World
 
-from harness.react import Tool, prompt
+from qwen_eval.extraction.react import Tool, prompt
 
 
 class Task(NamedTuple):

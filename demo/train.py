@@ -68,7 +68,7 @@ class Reader:
     """Lessons as weighted token ids, as the evaluation's own encoder makes them."""
 
     def __init__(self, folder: Path) -> None:
-        from harness.engine.prompts import Encoder
+        from qwen_eval.engines.local.prompts import Encoder
 
         self.tokenizer = load_tokenizer(folder)
         self.encoder = Encoder(self.tokenizer)

@@ -20,10 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bbh_replies import read_robust, same
-
-from harness.cli import parser
-from harness.data import (
+from qwen_eval.cli import parser
+from qwen_eval.data.items import (
     TEXT,
     Hub,
     Item,
@@ -35,9 +33,10 @@ from harness.data import (
     read_json,
     read_text,
 )
-from harness.errors import UserError, run_script
-from harness.run import Run
-from harness.stats import Score, accuracy, macro_accuracy
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction.bbh_replies import read_robust, same
+from qwen_eval.run import Run
+from qwen_eval.stats import Score, accuracy, macro_accuracy
 
 ALGORITHMIC = (
     "boolean_expressions",

@@ -12,15 +12,14 @@ Averages are over subjects (macro). The test split has no answers: its submissio
 import json
 from collections.abc import Sequence
 
-from choice_replies import read_letter_zh, robust_letter_zh
-
-from harness import choices
-from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate
-from harness.errors import run_script
-from harness.run import Run
-from harness.stats import Score, macro_accuracy
-from harness.tables import write_atomically
+from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.cli import parser
+from qwen_eval.data.items import Hub, Item, choose_subjects, locate
+from qwen_eval.errors import run_script
+from qwen_eval.extraction.choice_replies import read_letter_zh, robust_letter_zh
+from qwen_eval.reporting.tables import write_atomically
+from qwen_eval.run import Run
+from qwen_eval.stats import Score, macro_accuracy
 
 HUB = Hub("ceval/ceval-exam", "ceval-exam.zip")
 COLUMNS = ("question", "A", "B", "C", "D", "answer")

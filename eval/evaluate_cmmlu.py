@@ -6,15 +6,15 @@
 Prompts, tokens and chat readings are C-Eval's; the average is over subjects (macro). A subject may be in two groups.
 """
 
-from choice_replies import read_letter_zh, robust_letter_zh
 from evaluate_ceval import base_prompt, chat_prompt
 
-from harness import choices
-from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate
-from harness.errors import run_script
-from harness.run import Run
-from harness.stats import macro_accuracy
+from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.cli import parser
+from qwen_eval.data.items import Hub, Item, choose_subjects, locate
+from qwen_eval.errors import run_script
+from qwen_eval.extraction.choice_replies import read_letter_zh, robust_letter_zh
+from qwen_eval.run import Run
+from qwen_eval.stats import macro_accuracy
 
 HUB = Hub("haonan-li/cmmlu", "cmmlu_v1_0_1.zip")
 COLUMNS = ("Question", "A", "B", "C", "D", "Answer")

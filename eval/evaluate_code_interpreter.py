@@ -12,7 +12,7 @@ the reference `answer` or `gold`; GSM8K rows are math rows. A visualization row 
 of code in it already (`<|im_end|>` and the beginning of the assistant's turn), else hard.
 
 Up to three pieces of code for visualization, one otherwise; each runs in the item's own kernel in the sandbox
-(harness/kernel.py). Published GSM8K figures had three: --rounds 3. Differs from the published script: the code runs
+(sandbox/kernel.py). Published GSM8K figures had three: --rounds 3. Differs from the published script: the code runs
 once, in the kernel (there: again by `exec`, with 10 s); missing packages are not installed; a row ends when its code
 failed, not when its output has `error:` in it; after the last round there is one more reply, for the final answer.
 `correct`: the answer is right (rows with a reference), else the code is executable.
@@ -24,21 +24,20 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from code_pictures import judge_pictures
-from code_rounds import WARM, Interpreter, Talk, converse, read_code
-from code_scores import PUBLISHED, TAGS, as_reported, scores_of
-
-from harness import react
-from harness.cli import parser, positive
-from harness.data import Item, choose_subjects, read_jsonl
-from harness.engine.openai import check_url
-from harness.errors import UserError, run_script
-from harness.judge import Judge
-from harness.kernel import SECONDS, Kernels
-from harness.numbers import close, last_number, read_number
-from harness.run import Run
-from harness.sandbox import warn_unsandboxed
-from harness.sandbox.scoring import isolation_note
+from qwen_eval.benchmarks.code_interpreter.pictures import judge_pictures
+from qwen_eval.benchmarks.code_interpreter.rounds import WARM, Interpreter, Talk, converse, read_code
+from qwen_eval.benchmarks.code_interpreter.scores import PUBLISHED, TAGS, as_reported, scores_of
+from qwen_eval.cli import parser, positive
+from qwen_eval.data.items import Item, choose_subjects, read_jsonl
+from qwen_eval.engines.openai import check_url
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction import react
+from qwen_eval.extraction.numbers import close, last_number, read_number
+from qwen_eval.judge import Judge
+from qwen_eval.run import Run
+from qwen_eval.sandbox import warn_unsandboxed
+from qwen_eval.sandbox.kernel import SECONDS, Kernels
+from qwen_eval.sandbox.scoring import isolation_note
 
 ROUNDS = {"math": 1, "visualization": 3, "general": 1}
 OLD_TAGS = {"ci_math_code": "math", "ci_plot": "visualization", "ci_open_questions": "general"}

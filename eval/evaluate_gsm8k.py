@@ -5,7 +5,8 @@
     python eval/evaluate_gsm8k.py -c Qwen/Qwen-7B-Chat -d data/gsm8k -k 4       # four worked examples before it
 
 Protocol: QwenLM/Qwen, eval/evaluate_gsm8k.py and eval/evaluate_chat_gsm8k.py. Data: openai/gsm8k, `test.jsonl`
-(Cobbe et al. 2021). The eight examples are gsm8k_prompt.txt beside this script, as published; fewer are its first k.
+(Cobbe et al. 2021). The eight examples are
+qwen_eval/benchmarks/prompts/gsm8k_8shot.txt, as published; fewer are its first k.
 
 Two readings of a reply. The protocol's differ between base and chat, and the base one has defects that the reported
 numbers were measured with: it takes the last run of digits, so that `20,800` is 800, `7.00` is 0, `-3` is 3, and
@@ -16,21 +17,21 @@ Not published, ours: which four examples the 4-shot chat figure had; we take the
 
 import ast
 import re
-from pathlib import Path
 from typing import Any
 
-from harness.cli import parser
-from harness.data import STRING, TEXT, Hub, Item, Kind, choose_subjects, read_table, tables
-from harness.errors import UserError, run_script
-from harness.numbers import close, read_number
-from harness.replies import plain_lines
-from harness.run import Run
-from harness.stats import accuracy
+from qwen_eval.cli import parser
+from qwen_eval.data.items import STRING, TEXT, Hub, Item, Kind, choose_subjects, read_table, tables
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction.numbers import close, read_number
+from qwen_eval.extraction.replies import plain_lines
+from qwen_eval.places import PROMPTS
+from qwen_eval.run import Run
+from qwen_eval.stats import accuracy
 
 HUB = Hub("openai/gsm8k", "main/test-00000-of-00001.parquet")
 FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("main", "test"), *tables("", "test"))
 OFFICIAL_N = 1319
-EXAMPLES = Path(__file__).resolve().parent / "gsm8k_prompt.txt"
+EXAMPLES = PROMPTS / "gsm8k_8shot.txt"
 END = "<|endoftext|>"
 STOPS = (END, "\n\n", "Question:")  # a base model goes on with the next question
 

@@ -7,9 +7,9 @@
 Protocol: QwenLM/Qwen, eval/evaluate_humaneval.py and eval/evaluate_chat_humaneval.py. Data: openai/human-eval,
 `HumanEval.jsonl.gz` (Chen et al. 2021). `--evalplus FILE` adds EvalPlus's tests (HumanEvalPlus.jsonl, Liu et al. 2023).
 
-Programs run in the sandbox (harness/sandbox), never here. Two readings of a reply, with the published one's defects:
+Programs run in the sandbox (qwen_eval/sandbox), never here. Two readings of a reply, with the published one's defects:
 the base protocol cuts at the first blank line and at any `def `, so a body with either is lost; the chat protocol
-keeps the body of one function and drops what stood before it (imports, helpers). The robust one (harness/programs.py)
+keeps the body of one function and drops what stood before it (imports, helpers). The robust (extraction/programs.py)
 takes the function with all that it needs, and nothing else. `completion` of a human-eval file goes behind the prompt as
 it is, `solution` of an EvalPlus file is the program as it is, by both readings.
 `human_eval_samples.jsonl` in the output folder is what `evaluate_functional_correctness` reads.
@@ -23,16 +23,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import programs, tables
-from harness.cli import parser
-from harness.data import TEXT, Hub, Item, choose_subjects, file_sha256, locate_files, no_duplicates
-from harness.data import read_rows as read_table
-from harness.data import tables as data_tables
-from harness.errors import UserError, run_script
-from harness.python_source import parsed
-from harness.replies import plain_lines
-from harness.run import Run
-from harness.sandbox import Check, Sandbox, Verdict, scoring, warn_unsandboxed
+from qwen_eval.cli import parser
+from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, file_sha256, locate_files, no_duplicates
+from qwen_eval.data.items import read_rows as read_table
+from qwen_eval.data.items import tables as data_tables
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction import programs
+from qwen_eval.extraction.python_source import parsed
+from qwen_eval.extraction.replies import plain_lines
+from qwen_eval.reporting import tables
+from qwen_eval.run import Run
+from qwen_eval.sandbox import Check, Sandbox, Verdict, scoring, warn_unsandboxed
 
 HUB = Hub("openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet")
 FILES = ("HumanEval.jsonl.gz", "HumanEval.jsonl", *data_tables("openai_humaneval", "test"), *data_tables("", "test"))
@@ -143,7 +144,7 @@ def helpers(row: dict[str, Any]) -> str:
 
 
 def check(row: dict[str, Any], program: str, seconds: float = SECONDS) -> Check:
-    """The program with the problem's tests. The function reaches them only as a stand-in: see harness/sandbox."""
+    """The program with the problem's tests. The function reaches them only as a stand-in: see qwen_eval/sandbox."""
     name = row["entry_point"]
     return Check(program, f"{row['test']}\ncheck({name})", names=(name,), setup=helpers(row), seconds=seconds)
 
@@ -222,7 +223,7 @@ def fields(verdicts: Sequence[Verdict], plus: bool, differs: bool) -> dict[str, 
         "prediction": protocol.status,
         "gold": "passed",
         "correct": protocol.passed,
-        "correct_robust": protocol.passed or robust.passed,  # see harness/programs.py
+        "correct_robust": protocol.passed or robust.passed,  # see qwen_eval/extraction/programs.py
         **both,
         "message": protocol.message,
         "seconds": protocol.seconds,

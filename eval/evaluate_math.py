@@ -18,8 +18,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.cli import parser
-from harness.data import (
+from qwen_eval.cli import parser
+from qwen_eval.data.items import (
     STRING,
     TEXT,
     WHOLE,
@@ -35,11 +35,12 @@ from harness.data import (
     read_rows,
     tables,
 )
-from harness.equivalence import Equivalence
-from harness.errors import UserError, run_script
-from harness.formulas import in_the_same_unit, read_formula
-from harness.run import Run
-from harness.stats import accuracy
+from qwen_eval.equivalence import Equivalence
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction.formulas import in_the_same_unit, read_formula
+from qwen_eval.places import PROMPTS
+from qwen_eval.run import Run
+from qwen_eval.stats import accuracy
 
 SUBJECTS = (
     "algebra",
@@ -50,7 +51,7 @@ SUBJECTS = (
     "prealgebra",
     "precalculus",
 )
-EXAMPLES = Path(__file__).with_name("minerva_4shot.json")
+EXAMPLES = PROMPTS / "minerva_4shot.json"
 HUB = Hub("EleutherAI/hendrycks_math", "test-00000-of-00001.parquet")
 FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("", "test"))
 OFFICIAL_N = 5000
@@ -99,7 +100,7 @@ def _by_number(folder: Path) -> list[Path]:
 
 
 def read_examples(given: Path | None, shots: int) -> list[dict[str, str]]:
-    """The first `shots` worked examples of --shots-file, else the Minerva prompt's (minerva_4shot.json here)."""
+    """The first `shots` worked examples of --shots-file, else the Minerva prompt's (minerva_4shot.json)."""
     path = given or EXAMPLES
     if not path.exists():
         raise UserError(f"no worked examples at {path}; --shots-file takes a JSON list of them")

@@ -8,8 +8,8 @@ Protocol: the prompt of Austin et al. 2021 (google-research/mbpp), tasks 2, 3 an
 An id is `MBPP/11`. Not published, ours: the data's carriage returns are newlines in the prompt; a program has 10
 seconds (the slowest reference takes 4); a chat model gets the same prompt as its turn.
 
-Programs run in the sandbox (harness/sandbox), never here. protocol: the reply up to `[DONE]` is the program. robust
-(harness/programs.py): what the tests use, wherever it stands in the reply, with all that it needs, and nothing else.
+Programs run in the sandbox (qwen_eval/sandbox), never here. protocol: the reply up to `[DONE]` is the program. robust
+(extraction/programs.py): what the tests use, wherever it stands in the reply, with all that it needs, and nothing else.
 """
 
 import ast
@@ -18,9 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import programs
-from harness.cli import parser
-from harness.data import (
+from qwen_eval.cli import parser
+from qwen_eval.data.items import (
     STRING,
     STRINGS,
     TEXT,
@@ -33,12 +32,13 @@ from harness.data import (
     no_duplicates,
     tables,
 )
-from harness.data import read_rows as read_table
-from harness.errors import UserError, run_script
-from harness.python_source import parsed
-from harness.replies import plain_lines
-from harness.run import Run
-from harness.sandbox import Check, Sandbox, scoring, warn_unsandboxed
+from qwen_eval.data.items import read_rows as read_table
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction import programs
+from qwen_eval.extraction.python_source import parsed
+from qwen_eval.extraction.replies import plain_lines
+from qwen_eval.run import Run
+from qwen_eval.sandbox import Check, Sandbox, scoring, warn_unsandboxed
 
 HUB = Hub("google-research-datasets/mbpp", "full/test-00000-of-00001.parquet")
 HUB_SHOTS = Hub("google-research-datasets/mbpp", "full/prompt-00000-of-00001.parquet")
@@ -196,7 +196,7 @@ def main() -> int:
                 prediction=protocol.status,
                 gold="passed",
                 correct=protocol.passed,
-                correct_robust=protocol.passed or robust.passed,  # see harness/programs.py
+                correct_robust=protocol.passed or robust.passed,  # see qwen_eval/extraction/programs.py
                 message=protocol.message,
                 seconds=protocol.seconds,
             )

@@ -10,14 +10,13 @@ the text they are, and logits are compared in fp32, where its bf16 softmax round
 
 from collections.abc import Sequence
 
-from choice_replies import read_letter_en, robust_letter_en
-
-from harness import choices
-from harness.cli import parser
-from harness.data import Hub, Item, choose_subjects, locate
-from harness.errors import run_script
-from harness.run import Run
-from harness.stats import accuracy
+from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.cli import parser
+from qwen_eval.data.items import Hub, Item, choose_subjects, locate
+from qwen_eval.errors import run_script
+from qwen_eval.extraction.choice_replies import read_letter_en, robust_letter_en
+from qwen_eval.run import Run
+from qwen_eval.stats import accuracy
 
 HUB = Hub("cais/mmlu", "data.tar")
 COLUMNS = ("question", "A", "B", "C", "D", "answer")

@@ -10,9 +10,9 @@ own repetition penalty. Three figures: does the reply name the reference's tool;
 inputs, over the tokens of the model; and how often a tool is called where none is needed (lower is better). With
 --rescore, -c says whose tokenizer; without it the tokens are words and characters, and the figure is not compared.
 
---hf-agent: -d holds tasks.json and its prompt templates; see hf_agent/.
+--hf-agent: -d holds tasks.json and its prompt templates; see qwen_eval/benchmarks/hf_agent/.
 
-Protocol: QwenLM/Qwen, eval/evaluate_plugin.py; its parser, defects included, is `harness.react.read_action`.
+Protocol: QwenLM/Qwen, eval/evaluate_plugin.py; its parser, defects included, is `extraction.react.read_action`.
 """
 
 import re
@@ -20,18 +20,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.cli import parser
-from harness.data import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl
-from harness.errors import UserError, one_line, run_script
-from harness.react import (
+from qwen_eval.cli import parser
+from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl
+from qwen_eval.errors import UserError, one_line, run_script
+from qwen_eval.extraction.react import (
     calls_a_tool,
     canonical_json,
     canonical_json_robust,
     read_action,
     read_action_robust,
 )
-from harness.run import Run
-from harness.stats import accuracy, mean
+from qwen_eval.run import Run
+from qwen_eval.stats import accuracy, mean
 
 SUBJECTS = ("positive", "negative")
 PUBLISHED = "exam_plugin_v20231206_react_{}.jsonl"
@@ -134,7 +134,7 @@ def tokenizer_pieces(run: Run) -> tuple[Pieces, str]:
     """The tokens of the model under test, with --rescore of the one that -c names; and why it is not these, if so."""
     if run.checkpoint is None and not run.args.checkpoint_path:
         return words_and_characters, "no -c"
-    from harness.engine.local import resolve_checkpoint
+    from qwen_eval.engines.local.engine import resolve_checkpoint
     from qwen_model.loading import CheckpointError, load_tokenizer
 
     try:
@@ -186,7 +186,7 @@ def main() -> int:
     if args.rescore and args.chat is None:
         args.chat = True  # a benchmark for chat models: given replies are a chat model's
     if args.hf_agent:
-        from hf_agent.benchmark import evaluate
+        from qwen_eval.benchmarks.hf_agent.benchmark import evaluate
 
         return evaluate(args)
     run = Run(args, "plugin")

@@ -24,20 +24,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import needle
 import numpy as np
-from ppl_configs import CARDS, configurations, parse_configs, passes, remarks, widest
 
-from harness import plots
-from harness.cli import parser, positive
-from harness.data import Item
-from harness.documents import Tokens, choose_documents, default_lengths, parse_lengths
-from harness.engine import ScoreRequest
-from harness.errors import UserError, run_script
-from harness.progress import progress
-from harness.run import Run
-from harness.stats import Score, bootstrap
-from harness.tables import Grid, Line, shown, signed
+import qwen_eval.benchmarks.long_context.needle as needle
+from qwen_eval.benchmarks.long_context.configurations import (
+    CARDS,
+    configurations,
+    parse_configs,
+    passes,
+    remarks,
+    widest,
+)
+from qwen_eval.benchmarks.long_context.documents import Tokens, choose_documents, default_lengths, parse_lengths
+from qwen_eval.cli import parser, positive
+from qwen_eval.data.items import Item
+from qwen_eval.engines.base import ScoreRequest
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.progress import progress
+from qwen_eval.reporting import plots
+from qwen_eval.reporting.tables import Grid, Line, shown, signed
+from qwen_eval.run import Run
+from qwen_eval.stats import Score, bootstrap
 
 DEPTHS = list(range(0, 101, 10))
 ARXIV = "arxiv_ppl"  # the benchmark's name in the reported figures
@@ -244,7 +251,7 @@ def main() -> int:
         return needle.main(args)
     run = Run(args, "ppl")
     assert run.checkpoint is not None
-    from harness.engine import memory, score
+    from qwen_eval.engines.local import memory, score
     from qwen_model.loading import load_config
 
     config = load_config(run.checkpoint)

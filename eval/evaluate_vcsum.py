@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import parser
-from harness.data import (
+from qwen_eval.cli import parser
+from qwen_eval.data.items import (
     CACHE,
     STRINGS,
     TEXT,
@@ -33,9 +33,9 @@ from harness.data import (
     read_rows,
     tables,
 )
-from harness.errors import UserError, run_script
-from harness.run import Run
-from harness.stats import Score, bootstrap
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.run import Run
+from qwen_eval.stats import Score, bootstrap
 
 HUB = Hub("THUDM/LongBench", "data.zip")
 OFFICIAL_N = 26
@@ -109,7 +109,7 @@ def middle_cut(tokens: Sequence[int], limit: int) -> list[int]:
 
 def shorten(context: str, tokenizer: Any, limit: int) -> str:
     """The meeting cut in the middle so that the whole prompt has about `limit` tokens."""
-    from harness.engine.prompts import Encoder
+    from qwen_eval.engines.local.prompts import Encoder
 
     tokens, frame = (ids.tolist() for ids in Encoder(tokenizer).plain([context, prompt("")]))
     room = limit - len(frame)

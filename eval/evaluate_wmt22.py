@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import parser
-from harness.data import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl, read_text
-from harness.errors import UserError, run_script
-from harness.run import Run
-from harness.stats import Interval, Score, bootstrap
+from qwen_eval.cli import parser
+from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl, read_text
+from qwen_eval.errors import UserError, run_script
+from qwen_eval.run import Run
+from qwen_eval.stats import Interval, Score, bootstrap
 
 PAIRS = {"en-zh": ("English", "Chinese"), "zh-en": ("Chinese", "English")}
 TOKENIZER = {"en-zh": "zh", "zh-en": "13a"}

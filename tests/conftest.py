@@ -63,7 +63,8 @@ def _own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Unpacked archives and remembered checksums go to a folder of the test run, of child processes too."""
-    from harness import manifest, sources
+    from qwen_eval.data import sources
+    from qwen_eval.reporting import manifest
 
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("cache")
@@ -97,7 +98,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     """script("mmlu", "-c", ...) does what `python eval/evaluate_mmlu.py -c ...` does, in this process."""
     import importlib
 
-    from harness.errors import run_script
+    from qwen_eval.errors import run_script
 
     def run(benchmark: str, *flags: object) -> Ended:
         main = importlib.import_module(f"evaluate_{benchmark}").main

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.engine import attention
+from qwen_eval.engines.local import attention
 
 
 def one_softmax(query, key, value, scale, own: int) -> torch.Tensor:

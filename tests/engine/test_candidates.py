@@ -9,8 +9,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from harness.engine.prompts import Encoder
-from harness.errors import UserError
+from qwen_eval.engines.local.prompts import Encoder
+from qwen_eval.errors import UserError
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 ENGLISH = [

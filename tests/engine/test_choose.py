@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.engine import ChoiceRequest, choose
-from harness.engine.local import LocalEngine
-from harness.errors import UserError
+from qwen_eval.engines.base import ChoiceRequest
+from qwen_eval.engines.local import choose
+from qwen_eval.engines.local.engine import LocalEngine
+from qwen_eval.errors import UserError
 
 from .models import GQA, SMALL, VOCAB, other, qwen
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.engine import ChoiceRequest, GenerateRequest, ScoreRequest
-from harness.engine.local import LocalEngine
+from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
+from qwen_eval.engines.local.engine import LocalEngine
 
 from .models import GQA, VOCAB, other, qwen
 from .test_generate import Spell

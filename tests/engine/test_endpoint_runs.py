@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from harness.decoding import Decoding
-from harness.engine import NoReply, Reply
-from harness.engine.openai import GIVE_UP, OpenAIEngine
-from harness.errors import UserError
+from qwen_eval.engines.base import NoReply, Reply
+from qwen_eval.engines.decoding import Decoding
+from qwen_eval.engines.openai import GIVE_UP, OpenAIEngine
+from qwen_eval.errors import UserError
 
 from .endpoint import Answer, Server, completion, refusal
 
@@ -99,7 +99,7 @@ def test_an_endpoint_that_refuses_everything_is_not_asked_everything(
 
 def test_one_request_that_fails_after_others_worked_is_put_aside(server: Server, monkeypatch) -> None:
     """A benchmark of several rounds asks in several calls; a server may break on one prompt for good."""
-    monkeypatch.setattr("harness.engine.openai.TRIES", 0)
+    monkeypatch.setattr("qwen_eval.engines.openai.TRIES", 0)
     engine = OpenAIEngine(server.url, "m")
 
     def ask(text: str) -> Reply | NoReply:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness.engine import GenerateRequest, Reply, forward, generate
-from harness.engine.local import CPU_TOKENS, LocalEngine
-from harness.engine.prefix import Group
-from harness.errors import UserError
+from qwen_eval.engines.base import GenerateRequest, Reply
+from qwen_eval.engines.local import forward, generate
+from qwen_eval.engines.local.engine import CPU_TOKENS, LocalEngine
+from qwen_eval.engines.local.prefix import Group
+from qwen_eval.errors import UserError
 from qwen_model.loading import load_model, load_tokenizer
 
 from .models import GQA, SMALL, VOCAB, other, qwen

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.decoding import Decoding
-from harness.engine import NoReply, Reply
-from harness.engine.openai import OpenAIEngine
-from harness.errors import UserError
-from harness.judge import Judge
+from qwen_eval.engines.base import NoReply, Reply
+from qwen_eval.engines.decoding import Decoding
+from qwen_eval.engines.openai import OpenAIEngine
+from qwen_eval.errors import UserError
+from qwen_eval.judge import Judge
 
 from .endpoint import Answer, Server, completion, refusal
 
@@ -58,7 +58,7 @@ def test_it_gives_no_logits(server: Server) -> None:
 
 
 def test_a_chat_benchmark_of_texts_runs_through_it(script, server: Server, tmp_path: Path) -> None:
-    from harness.run import DEMO
+    from qwen_eval.run import DEMO
 
     flags = ("--engine", "openai", "--base-url", server.url, "-c", "m", "-d", DEMO / "data" / "mmlu", "-o", tmp_path)
     ended = script("mmlu", *flags, "--limit", 1, "--subjects", "astronomy")

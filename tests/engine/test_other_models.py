@@ -11,9 +11,10 @@ import pytest
 import torch
 import transformers
 
-from harness.engine import ChoiceRequest, GenerateRequest, ScoreRequest, probe
-from harness.engine.local import LocalEngine
-from harness.errors import UserError
+from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
+from qwen_eval.engines.local import probe
+from qwen_eval.engines.local.engine import LocalEngine
+from qwen_eval.errors import UserError
 
 from .models import GQA, SMALL, VOCAB, other, qwen
 from .test_generate import Spell

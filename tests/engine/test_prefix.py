@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.engine import prefix
-from harness.engine.prefix import Group, batches, common_prefix, plan
+from qwen_eval.engines.local import prefix
+from qwen_eval.engines.local.prefix import Group, batches, common_prefix, plan
 
 LINES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=30)
 

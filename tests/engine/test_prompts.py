@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from harness.engine.prompts import SYSTEM, Encoder
-from harness.errors import UserError
+from qwen_eval.engines.local.prompts import SYSTEM, Encoder
+from qwen_eval.errors import UserError
 from qwen_model import QWenTokenizer
 from qwen_model.chatml import make_context
 from qwen_model.loading import load_tokenizer

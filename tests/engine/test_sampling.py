@@ -14,10 +14,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from harness.engine import GenerateRequest
-from harness.engine.noise import add_gumbel, gumbel, hashed, step_keys
-from harness.engine.sampling import penalise, pick
-from harness.errors import UserError
+from qwen_eval.engines.base import GenerateRequest
+from qwen_eval.engines.local.noise import add_gumbel, gumbel, hashed, step_keys
+from qwen_eval.engines.local.sampling import penalise, pick
+from qwen_eval.errors import UserError
 
 LOGITS = torch.tensor([2.0, -1.0, 0.5, 1.7, -0.3, 3.0, 0.0, 1.0, -2.5, 0.9, 2.6, -9.0])
 RECORDED = [

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.engine import ScoreRequest, score
-from harness.engine.local import LocalEngine
-from harness.errors import UserError
+from qwen_eval.engines.base import ScoreRequest
+from qwen_eval.engines.local import score
+from qwen_eval.engines.local.engine import LocalEngine
+from qwen_eval.errors import UserError
 from qwen_model.long_context import LongContext
 
 from . import models

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from harness.engine.stops import StopChecker, earliest
-from harness.errors import UserError
+from qwen_eval.engines.local.stops import StopChecker, earliest
+from qwen_eval.errors import UserError
 from qwen_model import QWenTokenizer
 from qwen_model.loading import load_tokenizer
 

@@ -8,9 +8,16 @@ import evaluate_ceval
 import evaluate_cmmlu
 import evaluate_mmlu
 import pytest
-from choice_replies import LETTERS, read_letter_en, read_letter_zh, robust_letter_en, robust_letter_zh
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from qwen_eval.extraction.choice_replies import (
+    LETTERS,
+    read_letter_en,
+    read_letter_zh,
+    robust_letter_en,
+    robust_letter_zh,
+)
 
 ANIMALS = {"question": "Which is not a mammal?", "A": "Whale", "B": "Bat", "C": "Shark", "D": "Dog"}
 TRUTHS = {"question": "Both?", "A": "True, True", "B": "False, False", "C": "True, False", "D": "False, True"}

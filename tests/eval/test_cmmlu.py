@@ -7,7 +7,7 @@ from pathlib import Path
 import evaluate_cmmlu as cmmlu
 import pytest
 
-from harness import choices
+from qwen_eval.benchmarks import multiple_choice as choices
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "cmmlu"
 

@@ -8,8 +8,8 @@ import evaluate_gsm8k
 import pytest
 from evaluate_gsm8k import EXAMPLES, prompt, read_base, read_chat, truncate
 
-from harness.errors import UserError
-from harness.numbers import read_number
+from qwen_eval.errors import UserError
+from qwen_eval.extraction.numbers import read_number
 
 LAST = "Question: How many?\nLet's think step by step\n"
 

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hf_agent.interpreter import Interpreter
-from hf_agent.scoring import Marks, Program, read_protocol, read_robust
-from hf_agent.tasks import TEMPLATES, Benchmark, Step, Tool, read_benchmark
 
-from harness.samples import unpacked
+from qwen_eval.benchmarks.hf_agent.interpreter import Interpreter
+from qwen_eval.benchmarks.hf_agent.scoring import Marks, Program, read_protocol, read_robust
+from qwen_eval.benchmarks.hf_agent.tasks import TEMPLATES, Benchmark, Step, Tool, read_benchmark
+from qwen_eval.reporting.samples import unpacked
 from tests.eval import agent_tasks
 
 FIGURES = ("tool_selection", "tool_used", "code")
@@ -239,7 +239,9 @@ def test_what_takes_too_long_or_too_much_costs_itself_only(interpreter):
 
 
 def test_a_hanging_reply_costs_that_step_only(scored, folder, monkeypatch):
-    monkeypatch.setattr("hf_agent.benchmark.Interpreter", lambda tools: Interpreter(tools, seconds=0.5))
+    monkeypatch.setattr(
+        "qwen_eval.benchmarks.hf_agent.benchmark.Interpreter", lambda tools: Interpreter(tools, seconds=0.5)
+    )
     replies = references(read_benchmark(str(folder), "chat"), 0)
     replies[0] = reply("chat", ["translator"], "for i in range(1000000000):\n    x = translator(i, 'a', 'b')")
     _, samples = scored("chat", replies)
@@ -277,7 +279,7 @@ def test_the_chat_prompt_has_the_models_own_replies(folder):
 
 
 def test_a_model_is_asked_turn_by_turn_and_the_run_goes_on(script, demo_checkpoint, folder, tmp_path):
-    from harness.journal import prompt_sha256
+    from qwen_eval.reporting.journal import prompt_sha256
 
     flags = ("-c", demo_checkpoint, "-d", folder, "--hf-agent", "chat", "--chat", "--max-new-tokens", 3)
     assert script("plugin", *flags, "-o", tmp_path / "out", "--limit", 2).status == 0
@@ -299,8 +301,8 @@ def test_a_model_is_asked_turn_by_turn_and_the_run_goes_on(script, demo_checkpoi
 
 
 def test_a_dialogue_ends_where_an_endpoint_gives_no_reply_and_is_asked_again(script, folder, tmp_path, monkeypatch):
-    from harness.engine import NoReply, Reply
-    from harness.engine.openai import OpenAIEngine
+    from qwen_eval.engines.base import NoReply, Reply
+    from qwen_eval.engines.openai import OpenAIEngine
 
     refused, asked = {"value": True}, []
 
@@ -363,9 +365,11 @@ def test_unusable_data_is_one_line(script, folder, tmp_path):
 
 
 def test_the_interpreters_process_can_open_no_file():
-    program = "from hf_agent.interpreter import _shut_in\nprint(*_shut_in())\nopen('/etc/hostname')"
-    eval_folder = Path(__file__).resolve().parents[2] / "eval"
-    ended = subprocess.run([sys.executable, "-c", program], cwd=eval_folder, capture_output=True, text=True)
+    program = (
+        "from qwen_eval.benchmarks.hf_agent.interpreter import _shut_in\nprint(*_shut_in())\nopen('/etc/hostname')"
+    )
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
     if "landlock" not in ended.stdout:
         pytest.skip("this kernel has no Landlock")
     assert ended.returncode == 1 and "PermissionError" in ended.stderr

@@ -16,9 +16,9 @@ from evaluate_humaneval import (
     truncate_protocol,
 )
 
-from harness.errors import UserError
-from harness.samples import unpacked
-from harness.sandbox import Sandbox
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.samples import unpacked
+from qwen_eval.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_unusable_input_is_one_line(rescore, rows, tmp_path, script, shared, dem
 
 
 def test_no_sandbox_no_run(rescore, monkeypatch):
-    from harness.sandbox import SandboxBroken
+    from qwen_eval.sandbox import SandboxBroken
 
     def broken(self):
         raise SandboxBroken("not here")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.kernel import Kernel, Kernels, Result
-from harness.sandbox import launch
+from qwen_eval.errors import UserError
+from qwen_eval.sandbox import launch
+from qwen_eval.sandbox.kernel import Kernel, Kernels, Result
 
 ALIVE = "'alive'"
 

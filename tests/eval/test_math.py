@@ -10,8 +10,8 @@ import evaluate_math
 import pytest
 from evaluate_math import Equivalence, equal, extract, last_boxed, normalise, prompt, score
 
-from harness.errors import UserError
-from harness.formulas import read_formula
+from qwen_eval.errors import UserError
+from qwen_eval.extraction.formulas import read_formula
 
 
 @pytest.fixture(scope="module")

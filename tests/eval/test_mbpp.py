@@ -7,8 +7,8 @@ import evaluate_mbpp
 import pytest
 from evaluate_mbpp import check, cut, load, program_robust, prompt
 
-from harness.errors import UserError
-from harness.sandbox import Sandbox
+from qwen_eval.errors import UserError
+from qwen_eval.sandbox import Sandbox
 from tests.eval import stand_ins
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import evaluate_mmlu as mmlu
 import pytest
 
-from harness import choices
-from harness.data import locate
+from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.data.items import locate
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "mmlu"
 

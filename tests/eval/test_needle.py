@@ -5,14 +5,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import needle
 import pytest
-from needle import CHINESE, ENGLISH, Cell, found, hide, language, question
 
-from harness import plots
-from harness.documents import Tokens, choose_documents
-from harness.engine import local, memory
-from harness.engine.prompts import Encoder
+import qwen_eval.benchmarks.long_context.needle as needle
+from qwen_eval.benchmarks.long_context.documents import Tokens, choose_documents
+from qwen_eval.benchmarks.long_context.needle import CHINESE, ENGLISH, Cell, found, hide, language, question
+from qwen_eval.engines.local import engine as local
+from qwen_eval.engines.local import memory
+from qwen_eval.engines.local.prompts import Encoder
+from qwen_eval.reporting import plots
 from qwen_model.loading import load_tokenizer
 
 ENGLISH_TEXT = "".join(f"The {i}th town has {i % 7} bridges, and a mill. " for i in range(900))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from evaluate_plugin import model_pieces, rouge_l, score_negative, score_positive, words_and_characters
 
-from harness.react import Tool, prompt
+from qwen_eval.extraction.react import Tool, prompt
 
 ITEMS = Path(__file__).resolve().parent / "plugin_items"
 
@@ -235,7 +235,7 @@ def test_the_demo_reads_its_own_questions_and_card(script, data, replies, monkey
     row = "tool_use_react,demo-card,Qwen-demo,,,plugin_react,,0,tool_selection_acc,%,80"
     (demo / "reported_numbers.csv").write_text(f"{head}\n{row}\n", encoding="utf-8")
     for module in ("run", "target"):
-        monkeypatch.setattr(f"harness.{module}.DEMO", demo)
+        monkeypatch.setattr(f"qwen_eval.{module}.DEMO", demo)
     ended = script("plugin", "-c", "demo", "--rescore", replies, "-o", tmp_path / "out")
     assert ended.status == 0, ended.err
     score = results(tmp_path / "out")["scores"]["tool_selection_acc"]

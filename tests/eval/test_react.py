@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.react import (
+from qwen_eval.extraction.react import (
     Action,
     calls_a_tool,
     canonical_json,

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from choice_replies import robust_letter_en, robust_letter_zh
+
+from qwen_eval.extraction.choice_replies import robust_letter_en, robust_letter_zh
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "replies.jsonl"
 LINES = CASES.read_text(encoding="utf-8").split("\n")

@@ -7,7 +7,7 @@ import evaluate_vcsum
 import pytest
 from evaluate_vcsum import middle_cut, prompt, read_test, rouge_l, shorten
 
-from harness.errors import UserError
+from qwen_eval.errors import UserError
 
 
 def test_the_published_meetings(shared):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.readers import LFS_POINTER
+from qwen_eval.data.readers import LFS_POINTER
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "data"

@@ -181,13 +181,13 @@ def test_logits_that_are_no_numbers_are_no_prediction(ask, checkpoint: Path) -> 
 def test_memory_that_never_suffices(ask, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
     import torch
 
-    from harness.engine import choose
+    from qwen_eval.engines.local import choose
 
     def fails(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried 9 GiB") if error.startswith("torch") else MemoryError
 
     monkeypatch.setattr(choose, "hidden_states", fails)
-    monkeypatch.setattr("harness.run.progress", lambda *_: _Silent())
+    monkeypatch.setattr("qwen_eval.run.progress", lambda *_: _Silent())
     ended = ask()
     assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert "memory" in ended.err.lower()

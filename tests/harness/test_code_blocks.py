@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.code_blocks import Piece, first_block, pieces, without_tags
+from qwen_eval.extraction.code_blocks import Piece, first_block, pieces, without_tags
 
 F = "```"
 

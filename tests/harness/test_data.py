@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import choices, sources
-from harness.data import Hub, Item, choose_subjects, locate, read_csv, read_jsonl, subset
-from harness.errors import UserError
+from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.data import sources
+from qwen_eval.data.items import Hub, Item, choose_subjects, locate, read_csv, read_jsonl, subset
+from qwen_eval.errors import UserError
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "mmlu"
 HUB = Hub("owner/name", "data.tar")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness.cli import parser
-from harness.decoding import MAX_NEW_TOKENS, Decoding, resolve
-from harness.errors import UserError
+from qwen_eval.cli import parser
+from qwen_eval.engines.decoding import MAX_NEW_TOKENS, Decoding, resolve
+from qwen_eval.errors import UserError
 
 CHAT = {  # as published for Qwen-7B-Chat
     "chat_format": "chatml",

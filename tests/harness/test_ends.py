@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError, redacted, run_script
-from harness.process import Interrupted
+from qwen_eval.errors import UserError, redacted, run_script
+from qwen_eval.process import Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data" / "mmlu"
@@ -191,7 +191,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored(capsys: pytest.CaptureFixture
 
 def test_ctrl_c_of_a_terminal_is_not_the_workers(capfd: pytest.CaptureFixture[str]) -> None:
     """It goes to every process of the terminal; a worker would write a traceback of its own."""
-    from harness.equivalence import Equivalence
+    from qwen_eval.equivalence import Equivalence
 
     with Equivalence() as equivalence:
         worker = equivalence._start()
@@ -202,8 +202,8 @@ def test_ctrl_c_of_a_terminal_is_not_the_workers(capfd: pytest.CaptureFixture[st
 
 
 def test_importing_the_harness_elsewhere_leaves_ctrl_c_alone() -> None:
-    code = "import signal; before = signal.getsignal(2); import harness.run; print(signal.getsignal(2) is before)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "eval", capture_output=True, text=True)
+    code = "import signal; before = signal.getsignal(2); import qwen_eval.run; print(signal.getsignal(2) is before)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.equivalence import Equivalence
-from harness.worker import Worker
+from qwen_eval.equivalence import Equivalence
+from qwen_eval.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 # Modules that Python's own, or ours, would import; among them those that a process imports first.
 FOREIGN = """abc code codecs collections copyreg encodings enum functools heapq io json math multiprocessing numbers os
 pickle queue random re reprlib select selectors signal site socket struct subprocess tempfile threading types warnings
-weakref harness errors qwen_model math_verify sympy numpy smolagents torch transformers""".split()
+weakref qwen_eval errors qwen_model math_verify sympy numpy smolagents torch transformers""".split()
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_a_worker_imports_nothing_of_the_current_directory(littered: Path) -> No
 
 
 def test_the_agent_interpreter_imports_nothing_of_the_current_directory(littered: Path) -> None:
-    from hf_agent.interpreter import Interpreter
-    from hf_agent.tasks import Tool
+    from qwen_eval.benchmarks.hf_agent.interpreter import Interpreter
+    from qwen_eval.benchmarks.hf_agent.tasks import Tool
 
     with Interpreter([Tool("translator", "", ("text",), {}, "translated {text}", None)]) as interpreter:
         assert interpreter.run([({"text": "hallo"}, "translator(text)")]) == ("translated hallo", "done")
@@ -69,7 +69,7 @@ def test_the_agent_interpreter_imports_nothing_of_the_current_directory(littered
 
 
 def test_kernels_import_nothing_of_the_current_directory(littered: Path) -> None:
-    from harness.kernel import Kernels
+    from qwen_eval.sandbox.kernel import Kernels
 
     with Kernels(allow_unsandboxed=True) as kernels, kernels.open() as kernel:
         result = kernel.run("import random, json, numbers, statistics\nrandom.__file__")

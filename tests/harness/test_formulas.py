@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.formulas import in_the_same_unit, read_formula, unit_of
+from qwen_eval.extraction.formulas import in_the_same_unit, read_formula, unit_of
 
 
 @pytest.mark.parametrize(

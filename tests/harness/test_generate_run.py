@@ -84,7 +84,7 @@ def test_16_bit_replies_are_said_to_depend_on_the_batch(script, gsm8k, tmp_path:
 
 
 def test_a_model_that_its_own_forward_answers_for_is_said_so(script, gsm8k, tmp_path: Path, monkeypatch) -> None:
-    from harness.engine import probe
+    from qwen_eval.engines.local import probe
 
     for found in (True, False):
         monkeypatch.setattr(probe, "needs_plain_forward", lambda engine, found=found: found)
@@ -99,8 +99,8 @@ def test_what_goes_to_the_model(
     script, gsm8k, demo_checkpoint: Path, questions: Path, tmp_path: Path, monkeypatch
 ) -> None:
     """Base: the raw text, not NFC; chat: the published context; no control token from data; stops as published."""
-    from harness.engine import Reply
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.base import Reply
+    from qwen_eval.engines.local.engine import LocalEngine
     from qwen_model.chatml import make_context
     from qwen_model.loading import load_tokenizer
 
@@ -141,7 +141,7 @@ def test_batch_size_changes_no_table(script, gsm8k, tmp_path: Path) -> None:
 def test_out_of_memory_for_one_row_is_one_line(script, gsm8k, tmp_path: Path, monkeypatch) -> None:
     import torch
 
-    from harness.engine import forward, generate
+    from qwen_eval.engines.local import forward, generate
 
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has 1 GiB free")
@@ -183,7 +183,7 @@ def kill_in_the_middle(script_name: str, flags: list[str], out: Path, lines: int
 def test_killed_in_mid_generation_and_started_again(
     script, demo_checkpoint: Path, questions: Path, tmp_path: Path, name: str, monkeypatch
 ) -> None:
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.local.engine import LocalEngine
 
     flags = ["-c", str(demo_checkpoint), "-d", str(questions), "--max-new-tokens", "60", "--temperature", "1"]
     if name == "mmlu":

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.choice_words import LETTERS
-from harness.letters import read_letter
+from qwen_eval.extraction.choice_words import LETTERS
+from qwen_eval.extraction.letters import read_letter
 
 ROWS = {
     name: dict(zip(("question", *LETTERS), texts, strict=True))

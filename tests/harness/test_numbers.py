@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.numbers import read_number
+from qwen_eval.extraction.numbers import read_number
 
 FORMS = [
     "70000",

@@ -14,8 +14,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness import sources
-from harness.readers import read_csv
+from qwen_eval.data import sources
+from qwen_eval.data.readers import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "data"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.python_source import longest_beginning, statements
+from qwen_eval.extraction.python_source import longest_beginning, statements
 from tests.eval.code_replies import BODIES, BODY, ENDLESS, FRAMES, FUNCTION, PROBLEM, PROGRAMS, REPLIES, TAILS, F
 
 NAMES = {"total"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.replies import plain_characters, plain_lines, questions, without_latex
+from qwen_eval.extraction.replies import plain_characters, plain_lines, questions, without_latex
 
 
 @pytest.mark.parametrize(

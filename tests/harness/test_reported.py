@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.reported import ModelName, find, parse_model_name
+from qwen_eval.reporting.reported import ModelName, find, parse_model_name
 
 
 @pytest.mark.parametrize(

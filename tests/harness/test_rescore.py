@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.data import Item
-from harness.errors import UserError
-from harness.rescore import Replies
+from qwen_eval.data.items import Item
+from qwen_eval.errors import UserError
+from qwen_eval.rescore import Replies
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness.data import Item, item_sha256, items_sha256
-from harness.errors import UserError
-from harness.journal import Journal, append_whole
+from qwen_eval.data.items import Item, item_sha256, items_sha256
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.journal import Journal, append_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data" / "mmlu"
@@ -34,8 +34,8 @@ def results(folder: Path) -> dict[str, Any]:
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The model says ` 7`, or a body that returns 7; how many requests each call of the engine got."""
-    from harness.engine import Reply
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.base import Reply
+    from qwen_eval.engines.local.engine import LocalEngine
 
     asked: list[int] = []
 
@@ -189,7 +189,7 @@ def test_lines_of_other_data_stay_until_their_items_are_answered(tmp_path: Path)
 def test_overwrite_leaves_the_finished_run_until_an_item_is_finished(
     script, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.local.engine import LocalEngine
 
     flags = ("-c", demo_checkpoint, "-d", DATA, "--subjects", "nutrition", "-k", 0, "--limit", 3, "-o", tmp_path)
     assert script("mmlu", *flags).status == 0
@@ -274,7 +274,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path) -> N
 def test_no_room_says_how_much_there_is_and_what_to_do(tmp_path: Path) -> None:
     import errno
 
-    from harness.errors import disk_error
+    from qwen_eval.errors import disk_error
 
     with pytest.raises(UserError) as error, disk_error(tmp_path / "samples.jsonl"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

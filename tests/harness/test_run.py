@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness.data import Item
-from harness.errors import UserError
-from harness.journal import Journal
+from qwen_eval.data.items import Item
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data" / "mmlu"
@@ -35,7 +35,7 @@ def flags(demo_checkpoint: Path) -> tuple[object, ...]:
 @pytest.fixture
 def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many requests each call of the engine got; empty: no model was loaded."""
-    from harness.engine.local import LocalEngine
+    from qwen_eval.engines.local.engine import LocalEngine
 
     calls: list[int] = []
     real = LocalEngine.choose
@@ -126,7 +126,9 @@ def test_a_finished_run_started_again_runs_nothing_and_loads_no_model(
 ) -> None:
     script("mmlu", *flags, "-o", tmp_path)
     before, table = (tmp_path / "samples.jsonl").read_bytes(), (tmp_path / "table.md").read_bytes()
-    monkeypatch.setattr("harness.engine.local.LocalEngine.__init__", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "qwen_eval.engines.local.engine.LocalEngine.__init__", lambda *_: pytest.fail("the model was loaded")
+    )
     assert script("mmlu", *flags, "-o", tmp_path).status == 0
     assert ((tmp_path / "samples.jsonl").read_bytes(), (tmp_path / "table.md").read_bytes()) == (before, table)
 
@@ -381,7 +383,7 @@ def test_rescoring_needs_neither_torch_nor_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_every_script_has_the_same_flags() -> None:
-    from harness.cli import parser
+    from qwen_eval.cli import parser
 
     wanted = "-c -d --eval_data_path -k --chat --base -b --max-seq-len --limit --sample -s --subjects --engine --dtype"
     wanted += " --device -o --overwrite --rescore --baseline --debug"

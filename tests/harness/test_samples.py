@@ -7,12 +7,12 @@ from typing import Any
 import evaluate_mmlu
 import pytest
 
-from harness import choices
-from harness.data import Item
-from harness.engine.openai import OpenAIEngine
-from harness.errors import UserError
-from harness.journal import Journal, prompt_sha256
-from harness.samples import FIELDS, as_text
+from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.data.items import Item
+from qwen_eval.engines.openai import OpenAIEngine
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.journal import Journal, prompt_sha256
+from qwen_eval.reporting.samples import FIELDS, as_text
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data"
@@ -98,7 +98,7 @@ def test_other_models_prompts_are_those_of_their_own_template(chat: bool) -> Non
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from harness.engine.prompts import Encoder
+    from qwen_eval.engines.local.prompts import Encoder
 
     words = {word: number for number, word in enumerate(["<s>", "<u>", "</u>", "who", "is", "it"])}
     raw = Tokenizer(models.WordLevel(words, unk_token="it"))
@@ -140,7 +140,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import importlib
     import sys
 
-    from harness.errors import run_script
+    from qwen_eval.errors import run_script
 
     found = {}
     for name, flags in RUNS.items():

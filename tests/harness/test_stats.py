@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from harness.stats import Score, accuracy, bootstrap, macro_accuracy, paired, wilson
+from qwen_eval.stats import Score, accuracy, bootstrap, macro_accuracy, paired, wilson
 
 
 @settings(max_examples=150, deadline=None)

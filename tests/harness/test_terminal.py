@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from harness.tables import columns
+from qwen_eval.reporting.tables import columns
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (20, 40, 60, 80, 200)
 TABLES = """
-from harness.reported import Reported
-from harness.stats import Interval, Score, accuracy
-from harness.tables import Grid, Line, Table
-from harness.verdict import judge
+from qwen_eval.reporting.reported import Reported
+from qwen_eval.stats import Interval, Score, accuracy
+from qwen_eval.reporting.tables import Grid, Line, Table
+from qwen_eval.reporting.verdict import judge
 
 def line(name, score, value):
     return Line(name, score, Reported(value, 1, "card", "v1.1"), judge(score, value, as_reported=score.n > 1))
@@ -41,7 +41,7 @@ PROGRAM = f"""
 import sys
 sys.path.insert(0, "eval")
 {TABLES}
-from harness.terminal import show
+from qwen_eval.reporting.terminal import show
 show("mmlu - Qwen-7B (base, 5-shot)", tables, notes)
 """
 

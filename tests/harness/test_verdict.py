@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats import Interval, Score, accuracy, macro_accuracy, mean, mean_mark
-from harness.verdict import SCALES, judge, smallest_difference
+from qwen_eval.reporting.verdict import SCALES, judge, smallest_difference
+from qwen_eval.stats import Interval, Score, accuracy, macro_accuracy, mean, mean_mark
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {"reproduced", "consistent", "too few items", "higher", "lower"}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.samples import unpacked
+from qwen_eval.reporting.samples import unpacked
 
 TRAINED = 64
 LENGTHS = [64, 128, 200, 256]

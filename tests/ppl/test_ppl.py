@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.engine import local
-from harness.engine.prompts import Encoder
-from harness.reported import ModelName, find
+from qwen_eval.engines.local import engine as local
+from qwen_eval.engines.local.prompts import Encoder
+from qwen_eval.reporting.reported import ModelName, find
 from qwen_model.loading import load_config, load_model, load_tokenizer
 from qwen_model.long_context import LongContext
 
@@ -206,7 +206,7 @@ def test_the_demos_figures_have_the_same_columns(tmp_path: Path) -> None:
 def test_the_plot_is_legible_on_white_and_on_a_dark_page(script, small: Path, texts: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from harness import plots
+    from qwen_eval.reporting import plots
 
     assert script("ppl", "-c", small, "-d", texts, "--lengths", "64,256", "-o", tmp_path).status == 0
     picture = Image.open(tmp_path / "plot.png")

@@ -5,9 +5,9 @@ from typing import Any
 
 import evaluate_ppl
 import pytest
-from ppl_configs import CARDS, configurations, parse_configs, passes, window_note
 
-from harness import documents as documents_module
+from qwen_eval.benchmarks.long_context import documents as documents_module
+from qwen_eval.benchmarks.long_context.configurations import CARDS, configurations, parse_configs, passes, window_note
 from qwen_model.loading import load_config
 from qwen_model.long_context import LongContext
 

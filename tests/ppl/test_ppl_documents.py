@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import documents as documents_module
-from harness.engine import local, memory
+from qwen_eval.benchmarks.long_context import documents as documents_module
+from qwen_eval.engines.local import engine as local
+from qwen_eval.engines.local import memory
 from qwen_model.loading import load_model
 
 from .runs import NAMES, refused, results, samples

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.errors import UserError
-from harness.sandbox import Sandbox
+from qwen_eval.errors import UserError
+from qwen_eval.sandbox import Sandbox
 
 Boxes = Callable[..., Sandbox]
 

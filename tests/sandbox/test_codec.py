@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.sandbox.guest.codec import MAX_DEPTH, NotPlain, decode, encode
+from qwen_eval.sandbox.guest.codec import MAX_DEPTH, NotPlain, decode, encode
 
 HASHABLE = st.one_of(
     st.none(),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.sandbox import Check, Sandbox, SandboxBroken, launch, scoring, warn_unsandboxed
-from harness.sandbox.guest import seccomp
+from qwen_eval.errors import UserError
+from qwen_eval.sandbox import Check, Sandbox, SandboxBroken, launch, scoring, warn_unsandboxed
+from qwen_eval.sandbox.guest import seccomp
 
-EVAL = Path(launch.HERE).parent.parent
+ROOT = Path(launch.HERE).parent.parent
 
 
 def check(program):
@@ -65,7 +65,7 @@ def test_unsandboxed_only_when_allowed(nothing_works, capsys):
 
 
 def test_a_failing_self_test_disqualifies_a_level(monkeypatch):
-    from harness.sandbox import selftest
+    from qwen_eval.sandbox import selftest
 
     monkeypatch.setattr(selftest, "run_probes", lambda sandbox: {"network": False, "memory": True})
     with pytest.raises(UserError, match="the self-test got through: network"):
@@ -73,16 +73,16 @@ def test_a_failing_self_test_disqualifies_a_level(monkeypatch):
 
 
 def test_the_command_line_tool_prints_the_self_test():
-    done = subprocess.run([sys.executable, "-m", "harness.sandbox"], cwd=EVAL, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "qwen_eval.sandbox"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "guards proven" in done.stdout
     wrong = subprocess.run(
-        [sys.executable, "-m", "harness.sandbox", "--nope"], cwd=EVAL, capture_output=True, text=True
+        [sys.executable, "-m", "qwen_eval.sandbox", "--nope"], cwd=ROOT, capture_output=True, text=True
     )
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
 
 
 def test_installing_where_it_is_not_allowed(monkeypatch):
-    from harness.sandbox import install
+    from qwen_eval.sandbox import install
 
     monkeypatch.setattr(install.shutil, "which", lambda name: None if name in ("bwrap", "sudo") else f"/usr/bin/{name}")
     monkeypatch.setattr(install.os, "geteuid", lambda: 1000)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.sandbox import Check, Sandbox, SandboxBroken, launch
-from harness.sandbox.verdict import TIMED_OUT, Verdict
+from qwen_eval.sandbox import Check, Sandbox, SandboxBroken, launch
+from qwen_eval.sandbox.verdict import TIMED_OUT, Verdict
 
 ONE = "assert f(1) == 2"
-EVAL = Path(launch.HERE).parent.parent
+ROOT = Path(launch.HERE).parent.parent
 
 
 def check(program, test=ONE, **more):
@@ -217,12 +217,12 @@ def test_nothing_stays_behind(level):
 def test_the_sandbox_ends_with_the_harness(level, tmp_path):
     """Killed without a chance to clean up: no process of the sandbox is left."""
     code = (
-        "import sys, time; from harness.sandbox import Sandbox\n"
+        "import sys, time; from qwen_eval.sandbox import Sandbox\n"
         f"s = Sandbox({level!r}, workers=1)\nprint(s._process.pid, flush=True)\ntime.sleep(60)"
     )
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=EVAL, env=env
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env
     ) as harness:
         line = harness.stdout.readline()
         if not line:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.sandbox import Check, Sandbox, Verdict
-from harness.sandbox.selftest import SUCCESS, run_probes, surroundings
+from qwen_eval.sandbox import Check, Sandbox, Verdict
+from qwen_eval.sandbox.selftest import SUCCESS, run_probes, surroundings
 from tests.sandbox.attacks import SYSTEM, Attack
 
 HELD = ("AssertionError", "timed out", "the program wrote more files than it may")

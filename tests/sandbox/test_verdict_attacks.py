@@ -6,7 +6,7 @@ there it must be counted as right. Then by the sandbox, which must count it as w
 
 import pytest
 
-from harness.sandbox import Check
+from qwen_eval.sandbox import Check
 
 TEST = """
 import math

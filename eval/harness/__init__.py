@@ -1,3 +1,0 @@
-from .process import guard_imports
-
-guard_imports()

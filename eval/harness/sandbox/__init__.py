@@ -1,6 +1,0 @@
-"""Running model-written code without believing it: see README.md for the threat model and the two levels."""
-
-from .pool import Sandbox, warn_unsandboxed
-from .verdict import Check, SandboxBroken, Verdict
-
-__all__ = ["Check", "Sandbox", "SandboxBroken", "Verdict", "warn_unsandboxed"]

@@ -1,0 +1,1 @@
+"""The parts of a benchmark that are too large for its script."""

@@ -1,0 +1,159 @@
+"""What the multiple-choice scripts share: rows with an answer A-D, asking by logits or by a chat reply, the tables.
+
+Fields of a row besides the question: `A` to `D` (texts) and `answer` (a letter, or None in a split without answers).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qwen_eval.data.items import STRING, STRINGS, TEXT, Kind, check_row, find, read_csv, read_rows, tables
+from qwen_eval.errors import UserError
+from qwen_eval.run import Run
+from qwen_eval.stats import Score, accuracy
+
+LETTERS = "ABCD"
+# Chat replies: the published scripts set the penalty of the checkpoint's generation_config.json aside.
+DECODING = {"repetition_penalty": 1.0}
+
+
+class Layout(NamedTuple):
+    """How a benchmark's questions lie in files: `{split}/{subject}{suffix}` (`{split}` in `suffix` is filled in), with
+    these columns, in the first line (`header`) or fixed; the last column holds the answer, a letter."""
+
+    columns: tuple[str, ...]
+    suffix: str
+    header: bool
+
+    def file(self, split: str, subject: str) -> str:
+        return f"{split}/{subject}{self.suffix.format(split=split)}"
+
+    def holds(self, split: str) -> list[str]:
+        """What `locate` looks for: the official files, the hub's tables, a folder of the split's name."""
+        return [self.file(split, "*"), *tables("all", split), *tables("*", split), split]
+
+
+def rows(path: Path, columns: Sequence[str], header: bool, answer: str | None = "answer") -> list[dict[str, Any]]:
+    """Rows of an official CSV; the column `answer` must hold a letter A-D (None: the split has no answers)."""
+    found = read_csv(path, columns, header)
+    return [_question(row, columns, answer, f"{path} row {number}") for number, row in enumerate(found)]
+
+
+def _question(row: dict[str, Any], columns: Sequence[str], answer: str | None, where: str) -> dict[str, Any]:
+    """A row with the texts `A` to `D`, and the letter in `answer`. The hub's tables may have a list `choices` and the
+    answer's number in it."""
+    if "choices" in row:
+        check_row(
+            row, {"choices": Kind("a list of four texts", lambda value: STRINGS.fits(value) and len(value) == 4)}, where
+        )
+        row = {**row, **dict(zip(LETTERS, row["choices"], strict=True))}
+    kinds = {name: STRING if name in list(LETTERS) else TEXT for name in columns if name != answer}
+    check_row(row, kinds, where)
+    if answer is None:
+        return {**row, "answer": None}
+    given = row.get(answer)
+    letter = LETTERS[given] if type(given) is int and 0 <= given < len(LETTERS) else given
+    if letter not in list(LETTERS):
+        raise UserError(f"{where}: the answer is {given!r}, not one of A, B, C, D")
+    return {**row, "answer": letter}
+
+
+def subject_rows(folder: Path, layout: Layout, split: str, subject: str, labelled: bool = True) -> list[dict[str, Any]]:
+    """The questions of one subject, each with its text in the first column's name, `A` to `D`, and `answer`.
+
+    From the official CSV, else from the hub's table of the subject, else from its table of all subjects (`all`).
+    labelled: the split has answers. Raises UserError that names file, row and column.
+    """
+    path = folder / layout.file(split, subject)
+    answer = layout.columns[-1] if labelled else None
+    columns = layout.columns if labelled else layout.columns[:-1]
+    for config in (subject, "all") if not path.exists() else ():
+        found = []
+        for table in find(folder, tables(config, split)):
+            for number, row in enumerate(read_rows(table)):
+                if config == subject or row.get("subject") == subject:
+                    found.append(_question(row, columns, answer, f"{table} row {number}"))
+        if found:
+            return found
+    return rows(path, columns, layout.header, answer)
+
+
+def shots(folder: Path, layout: Layout, subject: str, count: int) -> list[dict[str, Any]]:
+    """The first `count` rows of the dev split, the examples of the prompt; UserError when it has fewer."""
+    if not count:
+        return []
+    found = subject_rows(folder, layout, "dev", subject)
+    if len(found) < count:
+        raise UserError(
+            f"{folder / layout.file('dev', subject)} has {len(found)} examples, fewer than --num-fewshot {count}"
+        )
+    return found[:count]
+
+
+def present(run: Run, folder: Path, layout: Layout, split: str, subjects: Iterable[str]) -> list[str]:
+    """The subjects to expect: all of the benchmark; for the demo, whose samples are few, those that it has."""
+    return [name for name in subjects if not run.own_samples or (folder / layout.file(split, name)).exists()]
+
+
+Reader = Callable[[Mapping[str, str], str], str | None]
+
+
+def ask(run: Run, tokens: Sequence[str], max_seq_len: int | None, protocol: Reader, robust: Reader) -> None:
+    """Put every item to the model and save its answer.
+
+    Base: the largest logit among `tokens` (one a letter). Chat: the letter read from the reply, in the published way
+    (`protocol`, the headline) and in a careful way (`robust`; None: no answer found).
+    """
+    if not run.chat:
+        for item, logits in run.choose(tokens, max_seq_len):
+            if not all(map(math.isfinite, logits)):
+                raise UserError(
+                    f"{item.id}: the model's logits are not finite numbers; try --dtype float32 or bfloat16"
+                )
+            prediction = LETTERS[max(range(len(logits)), key=logits.__getitem__)]
+            kept = [float(f"{value:.9g}") for value in logits]  # nine digits are every fp32: --rescore reads the same
+            run.save(item, choice_logits=kept, prediction=prediction, gold=item.gold, correct=prediction == item.gold)
+        return
+    for item, reply in run.generate():
+        read, careful = protocol(item.row, reply), robust(item.row, reply)
+        run.save(
+            item,
+            response=reply,
+            prediction=read,
+            prediction_robust=careful,
+            gold=item.gold,
+            correct=read == item.gold,
+            correct_robust=careful is not None and careful == item.gold,
+        )
+
+
+def marks(run: Run, subjects: Iterable[str], field: str = "correct") -> list[bool]:
+    """Right or wrong, item by item, of these subjects."""
+    wanted = set(subjects)
+    return [record[field] for record in run.records if record["subject"] in wanted]
+
+
+def by_subject(run: Run, field: str = "correct") -> dict[str, list[bool]]:
+    """Right or wrong, item by item, of each subject of the run, in the order of the run."""
+    found: dict[str, list[bool]] = {}
+    for record in run.records:
+        found.setdefault(record["subject"], []).append(record[field])
+    return found
+
+
+def breakdowns(run: Run, groups: Mapping[str, Score]) -> dict[str, dict[str, Score]]:
+    """The tables behind the headline: groups that have items, then every subject."""
+    subjects = {name: accuracy(found) for name, found in by_subject(run).items()}
+    return {"by group": {name: score for name, score in groups.items() if score.n}, "by subject": subjects}
+
+
+def notes(run: Run) -> list[str]:
+    """What a reader of the table should know: how often each letter was chosen, where the two readings differ."""
+    chosen = Counter(record["prediction"] for record in run.records)
+    lines = ["answers given: " + ", ".join(f"{letter} {chosen[letter]}" for letter in LETTERS)]
+    if run.chat:
+        differ = [r["id"] for r in run.records if r["correct"] != r["correct_robust"]]
+        lines.append(run.list_disagreements(differ))
+    return lines

@@ -1,0 +1,164 @@
+"""The flags, the same in every script."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from qwen_eval.errors import redacted
+
+ENGINES = ("local", "openai")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse, but a wrong flag is one line on standard error and status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(redacted(f"{self.prog}: error: {message} (--help lists the flags)"), file=sys.stderr)
+        sys.exit(2)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
+def share(text: str) -> float:
+    """A number above 0, at most 1."""
+    if not 0 < (value := fraction(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    if (value := fraction(text)) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def length(text: str) -> int:
+    """A prompt length in tokens: at least 2, since a cut prompt keeps one token less."""
+    if positive(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} leaves no token of a prompt; at least 2")
+    return int(text)
+
+
+def _on_off(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
+
+
+def _window(text: str) -> Any:
+    from qwen_model.long_context import parse_window_attn
+
+    try:
+        return parse_window_attn(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _batch_size(text: str) -> int | None:
+    return None if text == "auto" else positive(text)
+
+
+def _subjects(text: str) -> str:
+    if not any(name.strip() for name in text.split(",")):
+        raise argparse.ArgumentTypeError("names no subject")
+    return text
+
+
+def parser(
+    doc: str | None, *, shots: int | None = None, chat_shots: int | None = None, max_seq_len: int | None = None
+) -> OneLineParser:
+    """The common flags. doc: the script's docstring, its first paragraph is the description.
+
+    shots, chat_shots: the protocol's number of examples for base and chat models; None where the flag has no sense.
+    max_seq_len: the protocol's limit of a prompt in tokens; None where it has none.
+    """
+    flags = OneLineParser(
+        description=(doc or "").strip().split("\n\n")[0],  # python -OO has no docstrings
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = flags.add_argument
+    flags.set_defaults(protocol_max_seq_len=max_seq_len)
+    add("-c", "--checkpoint-path", metavar="CHECKPOINT", help="hub id, folder, `demo` or `demo-chat`")
+    add("-d", "--eval-data-path", "--eval_data_path", metavar="DATA", help="official folder or archive, or a hub id")
+    if shots is not None:
+        chat = "" if chat_shots is None or chat_shots == shots else f"; {chat_shots} for chat"
+        add("-k", "--num-fewshot", type=natural, help=f"examples in the prompt (default: {shots}{chat})")
+    mode = flags.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--chat", action="store_true", default=None, help="ask as a chat model (default: from the checkpoint)"
+    )
+    mode.add_argument("--base", action="store_false", dest="chat", help="ask as a base model")
+    add("-b", "--batch-size", type=_batch_size, metavar="N|auto", help="rows in flight at most (default: auto)")
+    limit = "none" if max_seq_len is None else max_seq_len
+    add(
+        "--max-seq-len",
+        type=length,
+        default=max_seq_len,
+        metavar="N",
+        help=f"longest prompt in tokens (default: {limit})",
+    )
+    add("--subjects", type=_subjects, metavar="A,B", help="only these subjects")
+    add("--limit", type=positive, metavar="N", help="the first N items of each subject")
+    add("--sample", type=positive, metavar="N", help="N items drawn over all subjects by their share")
+    add("-s", "--seed", type=natural, default=1234, help="seed of every draw (default: 1234)")
+    add("--max-new-tokens", type=positive, metavar="N", help="longest reply (default: the checkpoint's, 512)")
+    add("--repetition-penalty", type=above_zero, metavar="X", help="default: the protocol's, or the checkpoint's")
+    add("--temperature", type=fraction, metavar="X", help="sample replies (default: 0, greedy, as reported)")
+    add("--top-p", type=share, metavar="X", help="with --temperature: the share of the mass to draw from")
+    add("--use-dynamic-ntk", type=_on_off, metavar="on|off", help="dynamic NTK (default: from the checkpoint)")
+    add("--use-logn-attn", type=_on_off, metavar="on|off", help="LogN attention (default: from the checkpoint)")
+    add(
+        "--window-attn",
+        type=_window,
+        metavar="SPEC",
+        help="window attention: off, on, a first window (2048), or one a layer (512,1024,full) (default: off)",
+    )
+    add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local; openai: --base-url)")
+    add("--base-url", metavar="URL", help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1")
+    add("--dtype", choices=DTYPES, default="auto", help="default: from the checkpoint; float32 on a CPU")
+    add("--device", help="cuda, cuda:1, cpu, mps ... (default: cuda if there is one)")
+    add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/{benchmark}")
+    add("--overwrite", action="store_true", help="drop what the output folder has and run everything again")
+    add("--rescore", type=Path, metavar="FILE", help="score the replies of this JSONL file, no model")
+    add("--baseline", type=Path, metavar="DIR", help="paired comparison with the run in this output folder")
+    add(
+        "--band",
+        type=fraction,
+        metavar="X",
+        help="`reproduced` within X points of the reported figure (default: 1, or 2 items)",
+    )
+    add("--reported-as", metavar="NAME", help="the model of the cards to compare with, such as Qwen-7B or Qwen-7B@v1.0")
+    add("--debug", action="store_true", help="show tracebacks, and three prompts as they go in")
+    return flags
+
+
+def long_context_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The long-context flags as keywords of `qwen_model.loading.load_model`; None where one is not given."""
+    return {name: getattr(args, name) for name in ("use_dynamic_ntk", "use_logn_attn", "window_attn")}

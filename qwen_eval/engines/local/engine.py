@@ -1,0 +1,288 @@
+"""The local engine: a causal LM through transformers (first-generation Qwen through `qwen_model`), on any devices.
+
+What makes it fast is in the files beside it: `prefix.py` plans what is shared, `attention.py` attends to it,
+`choose.py` runs choice requests.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qwen_eval.data.items import uses_modelscope
+from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, Reply, ScoreRequest
+from qwen_eval.engines.decoding import Decoding
+from qwen_eval.engines.local.prompts import Encoder
+from qwen_eval.errors import UserError, one_line
+from qwen_eval.places import DEMO
+
+# The embedded models, by what -c says.
+DEMOS = {"demo": "base", "demo-chat": "chat"}
+# Padded tokens a forward: large enough for full matmul speed, small enough for 1 GB of activations.
+CPU_TOKENS = 1024
+MAX_GPU_TOKENS = 65536
+# Rows in flight while generating, at most: more gain no speed. Memory may allow fewer.
+CPU_ROWS = 64
+MAX_GPU_ROWS = 1024
+
+
+def resolve_checkpoint(given: str) -> Path:
+    """The folder of a checkpoint: `demo`, `demo-chat`, a folder, or a hub id (HF_ENDPOINT and ModelScope honoured)."""
+    if given in DEMOS:
+        return DEMO / "checkpoint" / DEMOS[given]
+    from qwen_model.loading import CheckpointError, checkpoint_folder
+
+    if uses_modelscope() and not Path(given).expanduser().exists():
+        return _from_modelscope(given)
+    try:
+        return checkpoint_folder(given)
+    except CheckpointError as error:
+        hint = (
+            "; check the name, set HF_ENDPOINT to a mirror, or QWEN_EVAL_HUB=modelscope" if "hub" in str(error) else ""
+        )
+        raise UserError(f"-c {error}{hint}") from error
+
+
+def _from_modelscope(given: str) -> Path:
+    try:
+        from modelscope import snapshot_download
+
+        return Path(snapshot_download(given))
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed; pip install -e '.[modelscope]'") from error
+    except Exception as error:
+        raise UserError(
+            f"-c {given}: not to be had from ModelScope ({one_line(error)[:160]}); check the name"
+        ) from error
+
+
+def resolve_device(device: str | None) -> str:
+    import torch
+
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {chosen} cannot be used here ({one_line(error)[:120]})") from error
+    return chosen
+
+
+def resolve_dtype(checkpoint: Path, dtype: str, device: str | None) -> str:
+    """`auto`: float32 on a CPU, else the checkpoint's dtype, else bfloat16 (float16 where the GPU has no bfloat16)."""
+    if dtype != "auto":
+        return dtype
+    import torch
+
+    if resolve_device(device) == "cpu":
+        return "float32"
+    from qwen_model.loading import load_config
+
+    config = load_config(checkpoint)
+    if flags := [name for name in ("bf16", "fp16", "fp32") if getattr(config, name, False) is True]:
+        if len(flags) > 1:
+            raise UserError(f"{checkpoint / 'config.json'}: {' and '.join(flags)} are both true; give --dtype")
+        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[flags[0]]
+    stored = str(getattr(config, "dtype", None) or "").removeprefix("torch.")
+    if stored in ("float16", "bfloat16") and getattr(config, "model_type", "") != "qwen":
+        return stored
+    return "bfloat16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "float16"
+
+
+def resolve_long_context(checkpoint: Path, **flags: Any) -> dict[str, Any]:
+    """The setting `long_context`: the switches that the model runs with where flags give one. Nothing otherwise, so
+    that the output folder of a run without them stays what it was."""
+    if all(value is None for value in flags.values()):
+        return {}
+    from qwen_model.loading import load_config
+    from qwen_model.long_context import given_switches
+
+    config = load_config(checkpoint)
+    try:
+        return {"long_context": given_switches(config, **flags)._asdict()}  # type: ignore[union-attr]
+    except ValueError as error:
+        raise UserError(f"-c {checkpoint}: {error}") from error
+
+
+class LocalEngine:
+    """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
+    `long_context`: the switches of `load_model`."""
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        dtype: str = "auto",
+        device: str | None = None,
+        rows: int | None = None,
+        **long_context: Any,
+    ) -> None:
+        import torch
+
+        from qwen_model.loading import load_config, load_model, load_tokenizer
+
+        load_config(checkpoint)  # first: a model that cannot be run says so, not that its tokenizer is unknown
+        self.tokenizer = load_tokenizer(checkpoint)
+        self.dtype = resolve_dtype(checkpoint, dtype, device)
+        device = resolve_device(device)
+        placement: dict[str, Any] = {"device": device}
+        if device == "cuda" and torch.cuda.device_count() > 1 and _too_large(checkpoint):
+            placement = {"device_map": "auto"}
+        self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement, **long_context).eval()
+        self.rows = rows
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any = None, rows: int | None = None) -> LocalEngine:
+        """An engine around a model that is loaded already (a notebook, a test, a benchmark)."""
+        engine = cls.__new__(cls)
+        engine.model, engine.tokenizer, engine.rows = model.eval(), tokenizer, rows
+        engine.dtype = str(model.dtype).removeprefix("torch.")
+        return engine
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder(self.tokenizer)
+
+    @cached_property
+    def token_budget(self) -> int:
+        """Padded tokens a forward. On a GPU what 40 % of the free memory holds; halved whenever memory runs out."""
+        import torch
+
+        device = next(self.model.parameters()).device
+        if device.type != "cuda":
+            return CPU_TOKENS
+        config = self.model.config.get_text_config()
+        inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        per_token = self.model.dtype.itemsize * (12 * config.hidden_size + 4 * inner)
+        free = torch.cuda.mem_get_info(device)[0]
+        return max(512, min(MAX_GPU_TOKENS, int(0.4 * free / per_token)))
+
+    def encode(
+        self, prompts: Sequence[str], chat: bool = False, raw: bool = False, begun: Sequence[str] | None = None
+    ) -> list[np.ndarray]:
+        """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain; begun:
+        see Encoder.chat."""
+        encoded = self.encoder.chat(prompts, begun) if chat else self.encoder.plain(prompts, raw)
+        embedded = self.model.get_input_embeddings().weight.shape[0]
+        for tokens in encoded:
+            if len(tokens) and (highest := int(tokens.max())) >= embedded:
+                raise UserError(
+                    f"the tokenizer gives the id {highest:,} and the model has {embedded:,} embeddings: they do not "
+                    "belong together, or tokens were added and the model was not resized"
+                )
+        return encoded
+
+    def prompt_text(self, prompt: np.ndarray) -> str:
+        """An encoded prompt as text, with the special tokens of the chat frame."""
+        return self.encoder.text(prompt.tolist())
+
+    def generate_requests(
+        self, prompts: Sequence[np.ndarray], decoding: Decoding, chat: bool, seeds: Sequence[str]
+    ) -> list[GenerateRequest]:
+        """Requests with one run's settings. seeds: hexadecimal, one a request; they matter only with a temperature."""
+        stop_tokens = self.encoder.stop_tokens(self.model, chat)
+        return [
+            GenerateRequest(
+                tokens,
+                decoding.max_new_tokens,
+                stop_tokens,
+                decoding.stop,
+                decoding.temperature,
+                decoding.top_p,
+                decoding.top_k,
+                decoding.repetition_penalty,
+                int(seed, 16),
+            )
+            for tokens, seed in zip(prompts, seeds, strict=True)
+        ]
+
+    def candidate_ids(
+        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = False
+    ) -> list[tuple[int, ...]]:
+        """For each prompt the ids of its candidates, one token each: see Encoder.candidate_ids."""
+        return self.encoder.candidate_ids(prompts, candidates, chat)
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
+        """See `Engine.choose`."""
+        from qwen_eval.engines.local import choose, plain
+
+        return (plain if self.uses_plain_forward else choose).choose(self, requests)
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
+        """See `Engine.generate`."""
+        from qwen_eval.engines.local import generate, plain
+
+        return (plain if self.uses_plain_forward else generate).generate(self, requests)
+
+    def score(
+        self, requests: Sequence[ScoreRequest], progress: Callable[[int], Any] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Engine.score`."""
+        from qwen_eval.engines.local import plain, score
+
+        return (plain if self.uses_plain_forward else score).score(self, requests, progress)
+
+    @cached_property
+    def uses_plain_forward(self) -> bool:
+        """Whether the model's own forward answers in place of the engine's: found out before the first answer."""
+        from qwen_eval.engines.local.probe import NOTE, needs_plain_forward
+
+        found = needs_plain_forward(self)
+        if found:
+            print(f"note: {NOTE}", file=sys.stderr)
+        return found
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures should know of how they were made, once the model has answered."""
+        from qwen_eval.engines.local.probe import NOTE
+
+        return [NOTE] if self.__dict__.get("uses_plain_forward") else []
+
+    @cached_property
+    def flight_rows(self) -> int:
+        """The most rows in flight while generating (`slot_tokens` may allow fewer). Halved when memory runs out."""
+        if self.rows is not None:
+            return self.rows
+        return MAX_GPU_ROWS if self.model.get_input_embeddings().weight.is_cuda else CPU_ROWS
+
+    @cached_property
+    def slot_tokens(self) -> int:
+        """How many tokens of keys and values half of the free memory holds, behind the shared prefix."""
+        import torch
+
+        device = next(self.model.parameters()).device
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _host_memory()
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(0.5 * free / (2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize))
+
+
+def _host_memory() -> int:
+    """Bytes of the host's memory that are free: by psutil, which comes with accelerate, else as Linux counts them."""
+    try:
+        import psutil
+
+        return psutil.virtual_memory().available
+    except ImportError:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_bytes(device: str) -> int:
+    """Bytes free where a model would go: "cuda" is all GPUs together, as it is spread over them when it has to be."""
+    import torch
+
+    if device == "cuda":
+        return sum(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
+    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else _host_memory()
+
+
+def _too_large(checkpoint: Path) -> bool:
+    import torch
+
+    size = sum(os.path.getsize(path) for pattern in ("*.safetensors", "*.bin") for path in checkpoint.glob(pattern))
+    return size * 1.1 > torch.cuda.mem_get_info(0)[0]

@@ -1,0 +1,157 @@
+"""Prompt text to token ids. Text of the data never becomes a control token; only our own chat frame has them.
+
+First-generation Qwen's base prompts are encoded as the published scripts did: multiple choice through the tokenizer
+(NFC), generation through raw tiktoken (no NFC).
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qwen_eval.errors import UserError
+
+SYSTEM = "You are a helpful assistant."
+PLACEHOLDER = "\u2042content\u2042"
+CUT = "\u2042cut\u2042"
+
+
+def _closing_tokens(tokenizer: Any) -> int:
+    bare, framed = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    before = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
+    return max(0, len(framed) - before - len(bare))
+
+
+class Encoder:
+    """The two ways a prompt goes in, for a first-generation Qwen tokenizer or any other of transformers."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.qwen = hasattr(tokenizer, "encode_plain")
+        if not self.qwen:  # `all_special_tokens` lists the named ones only: not Llama 3's <|start_header_id|>
+            added = list(tokenizer.added_tokens_decoder.values())
+            self.special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+            template = str(getattr(tokenizer, "chat_template", None) or "")
+            #: parts of the chat frame that are not marked special, such as Qwen3's <think>
+            self.markup = {token.content for token in added if token.content in template} - self.special
+            #: how many special tokens the tokenizer puts behind a text, such as BERT's [SEP]: a prompt goes on
+            self.closing = _closing_tokens(tokenizer)
+
+    def plain(self, prompts: Sequence[str], raw: bool = False) -> list[np.ndarray]:
+        """A base model's prompt: ordinary text (other tokenizers add what they add by default, such as a BOS).
+
+        raw: first-generation Qwen only, leave out the NFC normalisation.
+        """
+        if self.qwen:
+            texts = prompts if raw else [unicodedata.normalize("NFC", text) for text in prompts]
+            lists = self.tokenizer.tokenizer.encode_ordinary_batch(list(texts), num_threads=os.cpu_count() or 1)
+        else:
+            lists = [self.tokenizer(text, split_special_tokens=self._hostile(text))["input_ids"] for text in prompts]
+            lists = [ids[: len(ids) - self.closing] for ids in lists]
+        if not all(map(len, lists)):
+            raise UserError("a prompt is empty: a base model needs a text to go on from (look for an empty question)")
+        return [np.asarray(ids, dtype=np.int32) for ids in lists]
+
+    def chat(self, prompts: Sequence[str], begun: Sequence[str] | None = None) -> list[np.ndarray]:
+        """One user turn, with the default system text for Qwen, else in the tokenizer's chat template.
+
+        begun: the assistant's turn so far, one text a prompt, which the reply goes on from.
+        """
+        if self.qwen:
+            from qwen_model.chatml import make_context
+
+            lists = [make_context(self.tokenizer, text, system=SYSTEM)[1] for text in prompts]
+        else:
+            lists = [self._templated(text) for text in prompts]
+        if begun is not None:
+            lists = [ids + self._inside(text) for ids, text in zip(lists, begun, strict=True)]
+        return [np.asarray(ids, dtype=np.int32) for ids in lists]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What a model sees in these token ids, special tokens written out. Where a cut parts a character: U+FFFD."""
+        keep: dict[str, Any] = {} if self.qwen else {"clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode([int(i) for i in tokens], skip_special_tokens=False, **keep))
+
+    def _hostile(self, text: str) -> bool:
+        """Whether text of the data spells a special token."""
+        return any(form in text for form in self.special)
+
+    def _templated(self, text: str) -> list[int]:
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise UserError("this checkpoint's tokenizer has no chat template; add --base to ask it as a base model")
+
+        def render(content: str) -> str:
+            turn = [{"role": "user", "content": content}]
+            return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+        if not self._hostile(text) and not any(form in text for form in self.markup):
+            return self.tokenizer(render(text), add_special_tokens=False)["input_ids"]
+        before, _, after = render(PLACEHOLDER).partition(PLACEHOLDER)
+        frame = [self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after)]
+        return frame[0] + self._inside(text) + frame[1]
+
+    def _inside(self, text: str) -> list[int]:
+        """Text inside of a chat turn, whatever it spells."""
+        if self.qwen:
+            return self.tokenizer.encode(text, allowed_special=set())
+        for form in self.markup:  # `split_special_tokens` leaves these whole: cut the text inside of them
+            text = text.replace(form, form[0] + CUT + form[1:])
+        ids: list[int] = []
+        for piece in text.split(CUT):
+            ids += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids
+
+    def stop_tokens(self, model: Any, chat: bool) -> frozenset[int]:
+        """What ends a reply: `<|endoftext|>`, and for a chat model the tokens of the chat frame; for other models the
+        eos tokens of their generation settings, for a chat the tokenizer's too (some settings name the base's only)."""
+        if self.qwen:
+            own = {self.tokenizer.eod_id}
+            return frozenset(own | {self.tokenizer.im_start_id, self.tokenizer.im_end_id} if chat else own)
+        found = model.generation_config.eos_token_id
+        ends = {found} if isinstance(found, int) else set(found or [])
+        if (chat or not ends) and self.tokenizer.eos_token_id is not None:
+            ends.add(self.tokenizer.eos_token_id)
+        return frozenset(ends)
+
+    def candidate_ids(
+        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = False
+    ) -> list[tuple[int, ...]]:
+        """For each prompt the token by which it goes on with each candidate: what prompt + candidate has behind the
+        prompt's own tokens. Never the candidate encoded alone: SentencePiece puts a blank before it (`▁A`).
+
+        Prompts whose last lines are the same go on alike, so each such line costs a few prompts' encoding.
+        Raises UserError where a candidate is not one token.
+        """
+        by_line: dict[str, tuple[int, ...]] = {}
+        found = []
+        for prompt in prompts:
+            line = prompt[prompt.rstrip().rfind("\n") + 1 :]
+            if line not in by_line:
+                by_line[line] = self._added(prompt, candidates, chat)
+            found.append(by_line[line])
+        return found
+
+    def _added(self, prompt: str, candidates: Sequence[str], chat: bool) -> tuple[int, ...]:
+        if chat:
+            start, *longer = self.chat([prompt] * (len(candidates) + 1), ["", *candidates])
+        else:
+            start, *longer = self.plain([prompt, *(prompt + text for text in candidates)])
+        found = []
+        for text, ids in zip(candidates, longer, strict=True):
+            before = start
+            if not np.array_equal(ids[: len(start)], start):
+                # The tokenizer has a token for the prompt's end and the candidate together. The prompt's tokens are
+                # what the model has seen, so it goes on with the candidate as it stands where nothing can join it.
+                before, ids = self.plain(["\n", f"\n{text}"])
+            if len(ids) != len(before) + 1 or not np.array_equal(ids[:-1], before):
+                line = prompt.rstrip().rpartition("\n")[2]
+                raise UserError(
+                    f"this tokenizer has no token of its own for the answer {text!r} behind {line[-40:]!r}; "
+                    f"choices need one token each (--chat asks for a reply in place of logits)"
+                )
+            found.append(int(ids[-1]))
+        return tuple(found)

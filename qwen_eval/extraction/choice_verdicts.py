@@ -1,0 +1,80 @@
+"""What a reply says of each choice, right or wrong ("A is wrong because ... B is right", A错误。B正确。), and which one
+it means by that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from qwen_eval.extraction.choice_words import ALONE, FLAGS, LETTERS, L, T, letter_of
+
+WRONG = re.compile(
+    r"(?:\bnot|n't|\bnever|\bneither|\bcannot be)\s+(?:\w+\s+){0,2}?(?:correct|right|true|accurate|valid|suitable|"
+    r"appropriate|applicable|answer|choice|option)\b|\b(?:incorrect|wrong|false|untrue|inaccurate|invalid|irrelevant)\b(?!\s+to\b)"
+    r"|\b(?:ruled out|eliminated|excluded|discarded)\b|(?<=[-:])\s*no\b|错误|有误|错(?=[,，。;；!的\s]|$)|[×✗❌✘✖]"
+    r"|(?:不|并非|没有?)[^。，,;；\n]{0,3}?(?:正确|对|符合|合|选|恰当|成立|准确)|排除",
+    FLAGS,
+)
+RIGHT = re.compile(
+    r"(?:\b(?:is|are|was|seems|looks|(?:must|would|should|to) be)\s+(?:(?:the|more|most|also|only|clearly|definitely|"
+    r"indeed|actually|thus|therefore|completely|absolutely|always|generally|factually)\s+)*|[:.,;)\]\-–—=>]\s*(?:(?:this|that|it)"
+    r"(?:'s|\s+is)\s+)?|^\W*)(?:correct|right|true|accurate|valid|yes)\b(?!\s+(?:to|of|hand|side)\b)"
+    r"|[√✓✔✅☑]|正确|符合|(?:是|才)?对的|对(?=[,，。;；!！\s]|$)",
+    FLAGS,
+)
+# "A" in front of a small word is an article, unless it is one of these.
+LONE_A = (
+    r"A(?!\s+(?!(?:and|or|nor|because|cannot|seems|looks)\b|(?:is|was|are|would|can|could|does|has|may|might)(?:n't)?\b)"
+    r"[a-z])"
+)
+LONE = rf"(?-i:{ALONE[0]}(?:[B-D]|{LONE_A}){ALONE[1]}(?![股超]))"
+TOKEN = re.compile(
+    rf"(?P<others>\b(?:others?|remaining|the rest)\b|其他|其余|另外)"
+    rf"|(?P<out>\b(?:neither|rul(?:e|ing) out|eliminat(?:e|ing)|exclud(?:e|ing)|reject|discard)\b|排除了?(?=\s*{L})"
+    rf"|(?:\bnot|n't)(?: be)?(?=\s+(?:option\s+)?{L})|不[是选](?={L}))"
+    rf"|(?P<subject>{LONE}|{T})|(?P<wrong>{WRONG.pattern})|(?P<right>{RIGHT.pattern})"
+    rf"|(?P<contrast>\b(?:but|however|yet)\b|但|然而|不过|可是)",
+    FLAGS,
+)
+JOINED = re.compile(r"[\s\"')(\],、/&和与及或]*(?:(?:and|or|nor)\s+)?(?:option\s+|选项)?", re.IGNORECASE)
+FAR = 300  # characters between a choice and what is said of it
+
+
+def verdicts(text: str) -> dict[str, bool]:
+    """What the reply says of each choice, right or wrong; the last verdict on each counts."""
+    said: dict[str, bool] = {}
+    group: list[str] = []  # the choices that the next verdict is about
+    judged, contrast, out, end = False, False, False, 0
+    for token in TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind == "out":  # the choices that follow are wrong: "we can rule out A and C"
+            out, group, end = True, [], token.end()
+        elif kind == "subject":
+            letter = letter_of(token["subject"])
+            joined = JOINED.fullmatch(text, end, token.start()) is not None
+            out = out and joined
+            group = [*group, letter] if joined and not judged else [letter]
+            judged, contrast, end = False, False, token.end()
+            if out:
+                said[letter] = False
+        elif kind in ("wrong", "right") and group and not out and token.start() - end < FAR:
+            if not judged or contrast:
+                said.update(dict.fromkeys(group, kind == "right"))
+            judged, contrast = True, False
+        elif kind == "others":
+            group = []
+        elif kind == "contrast":
+            contrast = True
+    return said
+
+
+def meant(said: Mapping[str, bool], asks_for_wrong: bool) -> str | None:
+    """The one called right; the one that is left when all others are called wrong; the one called wrong where all
+    others are right, or where the question asks for it. None where that is none of the choices, or several."""
+    right = [letter for letter in said if said[letter]]
+    wrong = [letter for letter in said if not said[letter]]
+    if len(right) == 1:
+        return right[0]
+    if len(wrong) == len(LETTERS) - 1:
+        return next(letter for letter in LETTERS if letter not in wrong)
+    return wrong[0] if len(wrong) == 1 and (asks_for_wrong or len(right) == len(LETTERS) - 1) else None

@@ -1,0 +1,178 @@
+"""The letter that a reply to a multiple-choice question means, as a careful reader of English and Chinese takes it.
+
+`read_letter(row, reply)` tries, in this order:
+
+1. an announcement ("the answer is B", "I choose B", 故选B, B是最佳选择, a box); of several the last one counts;
+2. bold words that name one choice; a letter that the reply begins with, or that stands alone in its last line;
+3. verdicts on the choices ("A is wrong because ... B is right", A错误。B正确。): the one called right, the one that is
+   left when all others are called wrong, or the one wrong among all others right;
+4. the only choice that is named at all, by its text or by its letter.
+
+"A and B", or an announcement of several letters, names none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from qwen_eval.extraction.choice_verdicts import LONE, RIGHT, WRONG, meant, verdicts
+from qwen_eval.extraction.choice_words import FLAGS, LETTERS, MARKS, OPEN, L, T, X, letter_of, mark_choices
+from qwen_eval.extraction.replies import NEGATION, Text, questions, supposed
+
+
+def read_letter(row: Mapping[str, str], reply: str) -> str | None:
+    """robust: the letter that the reply means; None where it means none, or several.
+
+    row: the texts of the choices under `A` to `D`, and the `question`, which may ask for the wrong one.
+    """
+    asks_for_wrong = ASKS_FOR_WRONG.search(row.get("question", "")) is not None
+    for text in questions(reply):
+        text = text._replace(text=mark_choices(row, text.text))
+        found = _announced(text, asks_for_wrong)
+        if found is None:
+            found = _bold(text) or _first(text.text) or _last_line(text.text)
+        said = {} if found else verdicts(text.text)
+        if letter := found or meant(said, asks_for_wrong) or _only_one_named(text.text, said):
+            return letter if letter in LETTERS else None
+    return None
+
+
+# --- 1: announced ---
+
+HEDGE = r"(?:(?:probably|most likely|likely|clearly|definitely|actually|indeed|simply|just|obviously|certainly)\s+)*"
+ENDS = r"(?=[^\w\n]*$)"
+BEST = rf"(?:(?!{NEGATION}|\b(?:least|worst|second|next|false|if)\b)[\w'-]+\s+){{0,4}}?"
+CHOSEN = [
+    re.compile(pattern, FLAGS)
+    for pattern in (
+        r"\b(?:choose|chose|pick|select|go(?:ing)? with|opt for|vote for|settle on|guess|left with"
+        rf"|lean(?:ing)? (?:to|towards?))\b{X}(?!\s+(?:would|is|was)\b)",
+        rf"\b(?:correct|right|best|selected)\s+(?:option|choice|one|statement)\b"
+        rf"(?:(?!{NEGATION}|{L})[^.;:\n]){{0,60}}?(?:\b(?:is|be)\b|[:=])\s*{HEDGE}{X}",
+        rf"(?<!option )(?<!choice )\b(?:choice|option)\s*(?:\bis\b|[:=])\s*{HEDGE}{X}",
+        rf"\b(?:must|should|would|has to|can only) be{X}",
+        rf"\b(?:no,? wait|wait|actually|i mean|my (?:pick|guess|selection|vote|conclusion) is)\b,?\s*{HEDGE}{X}",
+        r"\b(?:therefore|thus|hence|so|conclusion|overall|finally|it's|it is|think|believe|say|leaves|leaving|"
+        r"probably|likely|rather)\b"
+        rf"[,:]?\s+(?:(?:it|this|that)(?:'s|\s+is)\s+|that leaves\s+)?{HEDGE}{X}{ENDS}",
+        rf"{X}[\s\"')\]]*(?:is|would be|must be|should be|seems|appears|remains|looks)\s+(?:to be\s+)?{BEST}"
+        rf"(?:answer|choice|option|one|response|solution|best|(?:more|most) \w+)\b"
+        rf"(?!\s+(?:of|if|only if)\b|\s+(?:that|which)\s+\w+\s+(?:not|wrong|incorrect|false)\b)",
+        rf"(?:选择|选定|选的是|选了|选){X}",
+        rf"(?:而是|应为|应是|应该是|应当是|应该为|[,，]\s*为|^\s*是){X}",
+        rf"(?:综上(?:所述)?|因此|所以|故|于是|可见|可知)[,，:]?\s*(?:应?该?(?:是|为))?{X}(?:选?项)?{ENDS}",
+        rf"(?:正确|对|符合[^。\n,，;]{{0,8}}|最佳|合适|恰当|准确|合理)的?(?:选?项|选择|答案|说法|一项|描述|表述)?"
+        rf"(?:应?该?(?:是|(?<![因认以])为)|:){X}",
+        rf"{X}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)?(?:本题|此题)?的?(?:(?:最佳|最好|正确)的?(?:答案|选项|选择|一项)"
+        r"|最为?(?:合适|恰当|符合|准确|正确|合理))",
+        rf"{X}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)(?:本题|此题)?的?答案",
+    )
+]
+WRONG_ONE = re.compile(
+    rf"(?:错误|有误|不正确|不(?:符合|属于|包括|恰当|合适)[^。\n,，;]{{0,8}}?)的?(?:选?项|说法|一项|描述|表述)?(?:是|为|:){X}",
+    FLAGS,
+)
+ASKS_FOR_WRONG = re.compile(
+    r"不(?:正确|恰当|符合|属于|包括|合理|准确|是|对)|错误|有误|\b(?:not\s+(?:true|correct|accurate)|except|incorrect|false|wrong)\b",
+    re.IGNORECASE,
+)
+NEGATED = re.compile(
+    r"(?:(?:\bnot|n't|\bnever|\bcannot)\s+(?:\w+\s+)?|不[能可应该会宜要]{0,2}|[误错别勿]|如果|若)$", re.IGNORECASE
+)
+SEVERAL = re.compile(
+    rf"[\s\"')\]}}】]*(?:选?项)?\s*(?:(?P<comma>,)\s*(?:and\s+|or\s+)?|/|&|、|\band\b|\bor\b|和|或|与|及|以及)"
+    rf"{OPEN}(?:option\s+|选项)?(?P<x>{L}|{T})",
+    FLAGS,
+)
+DIRECT = re.compile(rf"[\s-]*{HEDGE}{X}", FLAGS)
+NONE = "none"  # an announcement that names several choices
+
+
+def _announced(text: Text, asks_for_wrong: bool) -> str | None:
+    """The letter of the last announcement, `NONE` where it names several, None without one."""
+    found: dict[int, str] = {}
+    for said in text.announced():
+        if match := DIRECT.match(said.text):
+            found[said.start + match.start("x")] = _one(said.text, match)
+    for pattern in (*CHOSEN, *([WRONG_ONE] if asks_for_wrong else [])):
+        for match in pattern.finditer(text.text):
+            if not NEGATED.search(text.text[: match.start()][-20:]) and not supposed(text.text[: match.start("x")]):
+                found.setdefault(match.start("x"), _one(text.text, match))
+    return found[max(found)] if found else None
+
+
+def _one(text: str, match: re.Match[str]) -> str:
+    """The letter of the match, `NONE` where another one stands beside it ("A and B", A、B, but not "B, A is wrong")."""
+    letter = letter_of(match["x"])
+    more = SEVERAL.match(text, match.end())
+    if more and letter_of(more["x"]) != letter:
+        rest = re.split(r"[.。;；\n]", text[more.end() :], maxsplit=1)[0]
+        if not more["comma"] or not (WRONG.search(rest) or re.match(r"\s*\w", rest)):
+            return NONE
+    return letter
+
+
+# --- 2: bold, first, last ---
+
+NAMED = re.compile(rf"\W*(?:(?:the|my|final|correct|right|best|is|选|是|为)\b\W*)*{X}(?=[\s)\].:,，。、-]|$)", FLAGS)
+FIRST = re.compile(
+    rf"[^\w{MARKS}]*(?:(?:option|choice|选项)\s*)?(?P<x>{L})(?:选?项)?(?=\s*(?:[.):、。,，;\]\"'-]|$))", FLAGS
+)
+HEAD = re.compile(r"(?:^|[.;。；!?]\s+)\W*(?:(?:option|choice) |选项)?((?-i:[A-D]))\s*[.):、-]", FLAGS)
+LAST_LINE = re.compile(rf"[^\w{MARKS}]*(?:(?:option|choice|选项)\s*)?{X}(?:选?项)?[^\w{MARKS}]*", FLAGS)
+
+
+def _bold(text: Text) -> str | None:
+    """The letter that the bold words name, where all of them that name one name the same, and do not judge it."""
+    found = set()
+    for start, end in text.bold:
+        words = text.text[start:end]
+        if (match := NAMED.match(words)) and not _judged(words[match.end() :] + text.text[end : end + 30]):
+            found.add(_one(words, match))
+    return found.pop() if len(found) == 1 else None
+
+
+def _first(text: str) -> str | None:
+    """The letter that the reply begins with, unless it begins a list of all choices or a verdict on one."""
+    match = FIRST.match(text)
+    heads = HEAD.findall(text)
+    if not match or _judged(text[match.end() : match.end() + 30]) or (heads[:1] == ["A"] and len(set(heads)) > 1):
+        return None
+    return None if SEVERAL.match(text, match.end()) else letter_of(match["x"])
+
+
+def _last_line(text: str) -> str | None:
+    """The letter that stands alone in the last line, with its text perhaps, unless that ends a list of the choices."""
+    line = text.rstrip().rpartition("\n")[2]
+    match = LAST_LINE.fullmatch(line)
+    return letter_of(match["x"]) if match and len(set(HEAD.findall(text))) < 2 else None
+
+
+def _judged(after: str) -> bool:
+    return (
+        re.match(
+            rf"\W{{0,4}}(?:{WRONG.pattern}|{RIGHT.pattern}|(?:is|are|was)\s+(?:not|in?correct|wrong|right)\b)",
+            after,
+            FLAGS,
+        )
+        is not None
+    )
+
+
+# --- 4: named at all ---
+
+DENIED = re.compile(
+    r"(?:\b(?:not|neither|nor|cannot be)\b|n't(?: be)?|不是|不[能应该可]?选|并非|也非)\W{0,3}(?:the\s+|an?\s+|in\s+)?$",
+    re.IGNORECASE,
+)
+
+
+def _only_one_named(text: str, said: Mapping[str, bool]) -> str | None:
+    named = _named(re.finditer(T, text), text) or _named(re.finditer(LONE, text), text)
+    named -= {letter for letter in said if not said[letter]}
+    return named.pop() if len(named) == 1 else None
+
+
+def _named(found: Iterator[re.Match[str]], text: str) -> set[str]:
+    return {letter_of(match[0]) for match in found if not DENIED.search(text[: match.start()][-20:])}

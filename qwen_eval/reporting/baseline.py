@@ -1,0 +1,54 @@
+"""`--baseline DIR`: a paired comparison with an earlier run on the items that both have."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qwen_eval.data.items import BOOLEAN, TEXT, WHOLE, Item, check_row
+from qwen_eval.errors import UserError, one_line
+from qwen_eval.stats import paired
+
+
+def mark_name(name: str, sample: int) -> str:
+    """What an item goes by in a paired comparison."""
+    return f"{name}#{sample}"
+
+
+class Baseline:
+    """The verdicts of an earlier run, read before the work: an unusable folder is known at once, and it may be the very
+    folder that --overwrite is about to empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / "samples.jsonl"
+        if not path.exists():
+            raise UserError(f"--baseline {folder} has no samples.jsonl")
+        data = path.read_bytes()
+        lines = data[: data.rfind(b"\n") + 1].split(b"\n")  # a last line cut by a kill does not count
+        self.marks: dict[str, bool] = {}
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{path} line {number}"
+            try:
+                row = check_row(json.loads(line.decode("utf-8-sig")), {"id": TEXT, "correct": BOOLEAN}, where)
+                name = mark_name(row["id"], check_row({"sample": 0, **row}, {"sample": WHOLE}, where)["sample"])
+            except (ValueError, RecursionError, UserError) as error:
+                raise UserError(f"{path} is not a samples.jsonl of this harness ({one_line(error)})") from error
+            self.marks[name] = row["correct"]  # of an item that was answered anew the last line counts
+
+    def check(self, items: Iterable[Item]) -> None:
+        """UserError when there is nothing to compare."""
+        if not any(mark_name(item.id, item.sample) in self.marks for item in items):
+            raise UserError(f"--baseline {self.folder} shares no item with this run")
+
+    def compare(self, records: Iterable[Mapping[str, Any]]) -> tuple[int, str, dict[str, Any]]:
+        """Exit status (1: significantly worse), the note for the table, and what goes into results.json."""
+        result = paired(self.marks, {mark_name(r["id"], r.get("sample", 0)): r["correct"] for r in records})
+        worse = "significantly worse than" if result.significantly_worse else "not significantly worse than"
+        note = (
+            f"{worse} the baseline on {result.n} shared items: {result.gained} gained, {result.lost} lost, "
+            f"McNemar p = {result.p_value:.3g}"
+        )
+        return int(result.significantly_worse), note, {"folder": str(self.folder), **result._asdict()}

@@ -1,0 +1,149 @@
+"""The model under examination: its checkpoint or endpoint, how it is asked, whose figures stand beside its own."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from qwen_eval.cli import long_context_flags
+from qwen_eval.errors import UserError
+from qwen_eval.places import DEMO
+from qwen_eval.reporting import manifest
+from qwen_eval.reporting.reported import REPORTED_CSV, ModelName, parse_known_name, parse_model_name, version_of
+from qwen_eval.rescore import Replies
+
+DEMO_MODELS = {"demo": "Qwen-demo", "demo-chat": "Qwen-demo-Chat"}
+
+
+class Target:
+    """Public attributes: `chat`, `model` (its name), `checkpoint` (its folder; None for given replies or an endpoint),
+    `demo` (an embedded model), `endpoint` (the address of a served model), `replies` (those of --rescore)."""
+
+    def __init__(self, args: argparse.Namespace, choice: bool = False) -> None:
+        """choice: the base protocol compares logits, so given replies are read as a chat model's."""
+        if not args.checkpoint_path and not args.rescore:
+            raise UserError("no checkpoint: give -c a hub id, a folder or `demo`, or --rescore a file of replies")
+        self.args = args
+        self.demo = args.checkpoint_path in DEMO_MODELS
+        self.replies = Replies(args.rescore) if args.rescore else None
+        self._engine: Any = None
+        self.checkpoint: Path | None = None
+        self.endpoint: str | None = None  # the address, without secrets
+        self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
+        if self.replies is None and args.engine == "openai":
+            self._check_endpoint()
+        elif self.replies is None:
+            from qwen_eval.engines.local.engine import resolve_checkpoint, resolve_long_context
+            from qwen_model.loading import check_checkpoint
+
+            self.checkpoint = resolve_checkpoint(args.checkpoint_path)
+            self.long_context = resolve_long_context(self.checkpoint, **long_context_flags(args))
+            check_checkpoint(self.checkpoint)  # before data is fetched
+        own = (
+            ModelName(DEMO_MODELS[args.checkpoint_path])
+            if self.demo
+            else parse_model_name(args.checkpoint_path or args.reported_as or "rescored")
+        )
+        self.model = own.model + (f"-{own.variant}" if own.variant else "")
+        self.name = parse_known_name(args.reported_as) if args.reported_as else own  # whose figures stand beside
+        self.chat = self._is_chat(choice)
+        self.mode_note = self._mode_note()
+
+    def _check_endpoint(self) -> None:
+        """A served model is known by its name alone: no folder, no weights."""
+        if not self.args.base_url or not self.args.checkpoint_path:
+            raise UserError("--engine openai wants --base-url URL, and -c the model's name there")
+        if self.args.chat is False:
+            raise UserError("--engine openai asks a chat endpoint; --base has no sense there")
+        from qwen_eval.engines.openai import check_url, public_url
+
+        check_url(self.args.base_url)
+        self.endpoint = public_url(self.args.base_url)
+        if any(value is not None for value in long_context_flags(self.args).values()):
+            raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine")
+
+    def _is_chat(self, choice: bool) -> bool:
+        if self.args.chat is not None:
+            return self.args.chat
+        if self.args.engine == "openai":
+            return True
+        if self.checkpoint is not None:
+            from qwen_model.loading import is_chat
+
+            return is_chat(self.checkpoint)
+        assert self.replies is not None
+        if self.args.checkpoint_path:
+            return any(word in self.model.lower() for word in ("chat", "instruct"))
+        return choice and not self.replies.have_logits
+
+    def _mode_note(self) -> str:
+        """What a reader of the figures should know of a checkpoint that is asked against its kind; "" for none."""
+        if self.checkpoint is None:
+            return ""
+        from qwen_model.loading import is_chat
+
+        says_chat = is_chat(self.checkpoint)
+        if says_chat and not self.chat:
+            return f"{self.model} is a chat checkpoint and was asked as a base model (--base)"
+        if self.chat and not says_chat:
+            return f"{self.model} is a base checkpoint and was asked as a chat model (--chat)"
+        if not says_chat and re.search(r"chat|instruct", self.model, re.IGNORECASE):
+            return (
+                f"{self.model} is asked as a base model, though its name says chat: its files do not "
+                "(generation_config.json without chat_format, or no chat template); --chat asks it as one"
+            )
+        return ""
+
+    def reported_in(self) -> tuple[ModelName, Path]:
+        """Whose figures stand beside, with the version, and the file that has them."""
+        path = DEMO / "reported_numbers.csv" if self.demo and not self.args.reported_as else REPORTED_CSV
+        if self.name.version:
+            return self.name, path
+        return ModelName(self.name.model, version_of(self.name.model, self.checkpoint), self.name.variant), path
+
+    def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """What must be the same for finished items to be taken over."""
+        if self.replies is not None:
+            return {"settings": settings, "replies_sha256": self.replies.sha256}
+        if self.args.engine == "openai":
+            served = {"base_url": self.endpoint, "served_model": self.args.checkpoint_path}
+            return {"settings": settings, "engine": "openai", **served}
+        assert self.checkpoint is not None
+        from qwen_eval.engines.local.engine import resolve_dtype
+
+        return {
+            "settings": settings,
+            "engine": self.args.engine,
+            "dtype": resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
+            "weights_sha256": manifest.files_sha256(self.checkpoint, manifest.WEIGHTS),
+            "config_sha256": manifest.files_sha256(self.checkpoint, ("config.json", "generation_config.json")),
+            "tokenizer_sha256": manifest.files_sha256(self.checkpoint, manifest.TOKENIZER),
+        }
+
+    @property
+    def engine(self) -> Any:
+        """The engine, loaded when the first item needs it."""
+        args = self.args
+        if self._engine is None and args.engine == "openai":
+            from qwen_eval.engines.openai import OpenAIEngine
+
+            self._engine = OpenAIEngine(args.base_url, args.checkpoint_path, args.batch_size)
+        elif self._engine is None:
+            from qwen_eval.engines.local.engine import LocalEngine
+
+            assert self.checkpoint is not None
+            self._engine = LocalEngine(
+                self.checkpoint, args.dtype, args.device, args.batch_size, **long_context_flags(args)
+            )
+        return self._engine
+
+    def engine_notes(self) -> list[str]:
+        """What a reader of the figures should know of how a local model was run in this start."""
+        return self._engine.notes() if self._engine is not None and self.args.engine == "local" else []
+
+    @property
+    def requests(self) -> dict[str, int] | None:
+        """How many requests of this start an endpoint was asked, tried again and failed; None for a local model."""
+        if self.replies is not None or self.args.engine != "openai":
+            return None
+        return dict(self._engine.counts) if self._engine else {"asked": 0, "retried": 0, "failed": 0}
