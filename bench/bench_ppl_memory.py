@@ -64,13 +64,13 @@ def resident(peak: bool) -> int:
 
 def measure(shape: str, name: str, length: int, whole: bool) -> dict[str, Any]:
     """Runs in a process of its own: seconds, and bytes over what the weights take."""
-    import numpy as np
-    import torch
-
     from qwen_eval.engines.base import ScoreRequest
     from qwen_eval.engines.local.engine import LocalEngine
     from qwen_model import QWenConfig, QWenLMHeadModel
     from qwen_model.long_context import resolve
+
+    import numpy as np
+    import torch
 
     torch.manual_seed(0)
     settings = QWenConfig(**config(shape))

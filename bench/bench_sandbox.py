@@ -21,11 +21,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "eval"))  # as the scripts have it
 
-import evaluate_humaneval
-
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.sandbox import Sandbox
 from qwen_eval.sandbox.pool import LEVELS
+
+import evaluate_humaneval
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -54,9 +54,9 @@ NUTRITION = 44  # its place in the list
 
 def build(shape: Shape, seed: int = 0, device: str = "cpu", dtype: str = "float32") -> Any:
     """A QWenLMHeadModel of random weights, made on the device itself: no copy on the way."""
-    import torch
-
     from qwen_model import QWenConfig, QWenLMHeadModel
+
+    import torch
 
     config = QWenConfig(
         vocab_size=shape.vocab,
@@ -88,9 +88,9 @@ def real_prompts(
 
     Read with pandas and the model's tokenizer alone, so that it runs where the rest of the harness is not installed.
     """
-    import pandas as pd
-
     from qwen_model import QWenTokenizer
+
+    import pandas as pd
 
     columns = ["question", *"ABCD", "answer"]
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from qwen_model.modeling import QWenLMHeadModel
+
+import torch
 
 THETA = 10_000.0
 FAST = 3  # rotary pairs of a head that tell distances

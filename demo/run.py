@@ -88,9 +88,9 @@ def run(job: Job) -> tuple[Job, int]:
 def prepare() -> None:
     """What every script would import: once a process."""
     sys.path.insert(0, str(HERE.parent / "eval"))
-    import transformers  # noqa: F401
-
     import qwen_model  # noqa: F401
+
+    import transformers  # noqa: F401
 
 
 def run_all(jobs: tuple[Job, ...]) -> Iterator[Job]:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "eval"))  # the prompts are the scripts' own
 
+from qwen_eval.extraction.react import Tool, prompt
+
 from lesson import held_out
 from story_problems import Story
 from world import Dice, World
-
-from qwen_eval.extraction.react import Tool, prompt
 
 
 class Task(NamedTuple):

@@ -21,6 +21,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qwen_model.configuration import QWenConfig
+from qwen_model.loading import load_model, load_tokenizer
+from qwen_model.modeling import QWenLMHeadModel
+from qwen_model.tokenization import read_ranks
+
 import torch
 from beginnings import begin
 from build_checkpoint import TOKENIZER_CONFIG, config, generation_config, write_json
@@ -30,11 +35,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from vocabulary import SPECIALS, dump, train
 from world import Dice, World
-
-from qwen_model.configuration import QWenConfig
-from qwen_model.loading import load_model, load_tokenizer
-from qwen_model.modeling import QWenLMHeadModel
-from qwen_model.tokenization import read_ranks
 
 CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
 LENGTH = 512  # S, the training length

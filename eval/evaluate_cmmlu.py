@@ -6,8 +6,6 @@
 Prompts, tokens and chat readings are C-Eval's; the average is over subjects (macro). A subject may be in two groups.
 """
 
-from evaluate_ceval import base_prompt, chat_prompt
-
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.cli import parser
 from qwen_eval.data.items import Hub, Item, choose_subjects, locate
@@ -15,6 +13,8 @@ from qwen_eval.errors import run_script
 from qwen_eval.extraction.choice_replies import read_letter_zh, robust_letter_zh
 from qwen_eval.run import Run
 from qwen_eval.stats import macro_accuracy
+
+from evaluate_ceval import base_prompt, chat_prompt
 
 HUB = Hub("haonan-li/cmmlu", "cmmlu_v1_0_1.zip")
 COLUMNS = ("Question", "A", "B", "C", "D", "Answer")

@@ -24,8 +24,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import qwen_eval.benchmarks.long_context.needle as needle
 from qwen_eval.benchmarks.long_context.configurations import (
     CARDS,
@@ -45,6 +43,8 @@ from qwen_eval.reporting import plots
 from qwen_eval.reporting.tables import Grid, Line, shown, signed
 from qwen_eval.run import Run
 from qwen_eval.stats import Score, bootstrap
+
+import numpy as np
 
 DEPTHS = list(range(0, 101, 10))
 ARXIV = "arxiv_ppl"  # the benchmark's name in the reported figures

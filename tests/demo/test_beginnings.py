@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from qwen_model.configuration import QWenConfig
+from qwen_model.modeling import QWenLMHeadModel
+
 import pytest
 import torch
 from beginnings import begin
 from card import HERE
-
-from qwen_model.configuration import QWenConfig
-from qwen_model.modeling import QWenLMHeadModel
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from qwen_model import QWenConfig, QWenLMHeadModel
+
 import torch
 import transformers
-
-from qwen_model import QWenConfig, QWenLMHeadModel
 
 VOCAB = 128
 TRAINED = 64  # training length of the tiny Qwen: NTK and LogN act beyond it

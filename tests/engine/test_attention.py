@@ -1,11 +1,11 @@
 """Attention in two parts equals one softmax over all keys; the kernels' log-sum-exps equal the formula's."""
 
+from qwen_eval.engines.local import attention
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_eval.engines.local import attention
 
 
 def one_softmax(query, key, value, scale, own: int) -> torch.Tensor:

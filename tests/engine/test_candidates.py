@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
+from qwen_eval.engines.local.prompts import Encoder
+from qwen_eval.errors import UserError
+
 import evaluate_ceval
 import evaluate_mmlu
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
-
-from qwen_eval.engines.local.prompts import Encoder
-from qwen_eval.errors import UserError
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
 ENGLISH = [

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import pytest
-import torch
-
 from qwen_eval.engines.base import ChoiceRequest
 from qwen_eval.engines.local import choose
 from qwen_eval.engines.local.engine import LocalEngine
 from qwen_eval.errors import UserError
+
+import numpy as np
+import pytest
+import torch
 
 from .models import GQA, SMALL, VOCAB, other, qwen
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
+from qwen_eval.engines.local.engine import LocalEngine
+
 import numpy as np
 import pytest
 import torch
-
-from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
-from qwen_eval.engines.local.engine import LocalEngine
 
 from .models import GQA, VOCAB, other, qwen
 from .test_generate import Spell

@@ -9,12 +9,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qwen_eval.engines.base import NoReply, Reply
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.openai import GIVE_UP, OpenAIEngine
 from qwen_eval.errors import UserError
+
+import pytest
 
 from .endpoint import Answer, Server, completion, refusal
 

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import pytest
-import torch
-
 from qwen_eval.engines.base import GenerateRequest, Reply
 from qwen_eval.engines.local import forward, generate
 from qwen_eval.engines.local.engine import CPU_TOKENS, LocalEngine
 from qwen_eval.engines.local.prefix import Group
 from qwen_eval.errors import UserError
 from qwen_model.loading import load_model, load_tokenizer
+
+import numpy as np
+import pytest
+import torch
 
 from .models import GQA, SMALL, VOCAB, other, qwen
 

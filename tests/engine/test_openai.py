@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.engines.base import NoReply, Reply
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.openai import OpenAIEngine
 from qwen_eval.errors import UserError
 from qwen_eval.judge import Judge
+
+import pytest
 
 from .endpoint import Answer, Server, completion, refusal
 

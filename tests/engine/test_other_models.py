@@ -6,15 +6,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pytest
-import torch
-import transformers
-
 from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
 from qwen_eval.engines.local import probe
 from qwen_eval.engines.local.engine import LocalEngine
 from qwen_eval.errors import UserError
+
+import numpy as np
+import pytest
+import torch
+import transformers
 
 from .models import GQA, SMALL, VOCAB, other, qwen
 from .test_generate import Spell

@@ -2,13 +2,13 @@
 
 from collections import Counter
 
+from qwen_eval.engines.local import prefix
+from qwen_eval.engines.local.prefix import Group, batches, common_prefix, plan
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_eval.engines.local import prefix
-from qwen_eval.engines.local.prefix import Group, batches, common_prefix, plan
 
 LINES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=30)
 

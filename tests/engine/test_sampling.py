@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 
+from qwen_eval.engines.base import GenerateRequest
+from qwen_eval.engines.local.noise import add_gumbel, gumbel, hashed, step_keys
+from qwen_eval.engines.local.sampling import penalise, pick
+from qwen_eval.errors import UserError
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +18,6 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-
-from qwen_eval.engines.base import GenerateRequest
-from qwen_eval.engines.local.noise import add_gumbel, gumbel, hashed, step_keys
-from qwen_eval.engines.local.sampling import penalise, pick
-from qwen_eval.errors import UserError
 
 LOGITS = torch.tensor([2.0, -1.0, 0.5, 1.7, -0.3, 3.0, 0.0, 1.0, -2.5, 0.9, 2.6, -9.0])
 RECORDED = [

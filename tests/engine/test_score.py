@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from qwen_eval.engines.base import ScoreRequest
 from qwen_eval.engines.local import score
 from qwen_eval.engines.local.engine import LocalEngine
 from qwen_eval.errors import UserError
 from qwen_model.long_context import LongContext
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import models
 from .models import GQA, TRAINED, VOCAB, other

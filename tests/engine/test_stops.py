@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pytest
-
 from qwen_eval.engines.local.stops import StopChecker, earliest
 from qwen_eval.errors import UserError
 from qwen_model import QWenTokenizer
 from qwen_model.loading import load_tokenizer
+
+import numpy as np
+import pytest
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import Shared
 from tests.eval import stand_ins
+
+import pytest
 
 DataOf = Callable[[str], Path]
 

@@ -4,11 +4,11 @@ import json
 import sys
 import tarfile
 
+from qwen_eval.errors import UserError
+
 import evaluate_bbh
 import pytest
 from evaluate_bbh import ALGORITHMIC, NLP, TASKS, examples, prompt, read, read_robust, same, score
-
-from qwen_eval.errors import UserError
 
 OPTIONS = "Which day?\nOptions:\n(A) 12/23/1987\n(B) 12/24/1987"
 PROMPT_FILE = """DO NOT TRAIN ON THIS

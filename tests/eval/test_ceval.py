@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import evaluate_ceval as ceval
-import pytest
-
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.stats import macro_accuracy
+
+import evaluate_ceval as ceval
+import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "ceval"
 FIVE = "high_school_geography,high_school_history,high_school_mathematics,middle_school_biology,plant_protection"

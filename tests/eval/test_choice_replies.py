@@ -4,13 +4,6 @@ import csv
 import json
 import sys
 
-import evaluate_ceval
-import evaluate_cmmlu
-import evaluate_mmlu
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from qwen_eval.extraction.choice_replies import (
     LETTERS,
     read_letter_en,
@@ -18,6 +11,13 @@ from qwen_eval.extraction.choice_replies import (
     robust_letter_en,
     robust_letter_zh,
 )
+
+import evaluate_ceval
+import evaluate_cmmlu
+import evaluate_mmlu
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ANIMALS = {"question": "Which is not a mammal?", "A": "Whale", "B": "Bat", "C": "Shark", "D": "Dog"}
 TRUTHS = {"question": "Both?", "A": "True, True", "B": "False, False", "C": "True, False", "D": "False, True"}

@@ -4,10 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
+from qwen_eval.benchmarks import multiple_choice as choices
+
 import evaluate_cmmlu as cmmlu
 import pytest
-
-from qwen_eval.benchmarks import multiple_choice as choices
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "cmmlu"
 

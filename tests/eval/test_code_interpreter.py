@@ -11,16 +11,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import evaluate_code_interpreter
-import pytest
-from evaluate_code_interpreter import observed, prompt, read_items, read_protocol, shown
-
 import qwen_eval.benchmarks.code_interpreter.rounds as code_rounds
 from qwen_eval.benchmarks.code_interpreter.rounds import MAX_OBSERVATION, cut, read_code
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.judge import Judge
 from qwen_eval.reporting.samples import unpacked
 from qwen_eval.sandbox import Sandbox
+
+import evaluate_code_interpreter
+import pytest
+from evaluate_code_interpreter import observed, prompt, read_items, read_protocol, shown
 
 ITEMS = Path(__file__).parent / "code_interpreter_items"
 SCRIPT = {row["id"]: row for row in json.loads((ITEMS / "replies.json").read_text(encoding="utf-8"))}

@@ -5,11 +5,11 @@ import sys
 from itertools import groupby
 from operator import itemgetter
 
+from tests.eval.code_replies import ENDLESS, FRAMES, FUNCTION, PROBLEM, PROGRAMS, TAILS, TASK, F
+
 import evaluate_humaneval
 import evaluate_mbpp
 import pytest
-
-from tests.eval.code_replies import ENDLESS, FRAMES, FUNCTION, PROBLEM, PROGRAMS, TAILS, TASK, F
 
 MAINS = {"humaneval": evaluate_humaneval.main, "mbpp": evaluate_mbpp.main}
 BODY = PROBLEM["canonical_solution"]

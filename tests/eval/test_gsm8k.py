@@ -4,12 +4,12 @@ import json
 import lzma
 import sys
 
+from qwen_eval.errors import UserError
+from qwen_eval.extraction.numbers import read_number
+
 import evaluate_gsm8k
 import pytest
 from evaluate_gsm8k import EXAMPLES, prompt, read_base, read_chat, truncate
-
-from qwen_eval.errors import UserError
-from qwen_eval.extraction.numbers import read_number
 
 LAST = "Question: How many?\nLet's think step by step\n"
 

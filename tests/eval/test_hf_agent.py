@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.benchmarks.hf_agent.interpreter import Interpreter
 from qwen_eval.benchmarks.hf_agent.scoring import Marks, Program, read_protocol, read_robust
 from qwen_eval.benchmarks.hf_agent.tasks import TEMPLATES, Benchmark, Step, Tool, read_benchmark
 from qwen_eval.reporting.samples import unpacked
 from tests.eval import agent_tasks
+
+import pytest
 
 FIGURES = ("tool_selection", "tool_used", "code")
 

@@ -4,6 +4,10 @@ import gzip
 import json
 import sys
 
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.samples import unpacked
+from qwen_eval.sandbox import Sandbox
+
 import evaluate_humaneval
 import pytest
 from evaluate_humaneval import (
@@ -15,10 +19,6 @@ from evaluate_humaneval import (
     read_rows,
     truncate_protocol,
 )
-
-from qwen_eval.errors import UserError
-from qwen_eval.reporting.samples import unpacked
-from qwen_eval.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")

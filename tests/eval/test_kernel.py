@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.errors import UserError
 from qwen_eval.sandbox import launch
 from qwen_eval.sandbox.kernel import Kernel, Kernels, Result
+
+import pytest
 
 ALIVE = "'alive'"
 

@@ -6,12 +6,12 @@ import threading
 import time
 from fractions import Fraction
 
+from qwen_eval.errors import UserError
+from qwen_eval.extraction.formulas import read_formula
+
 import evaluate_math
 import pytest
 from evaluate_math import Equivalence, equal, extract, last_boxed, normalise, prompt, score
-
-from qwen_eval.errors import UserError
-from qwen_eval.extraction.formulas import read_formula
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import json
 import sys
 
-import evaluate_mbpp
-import pytest
-from evaluate_mbpp import check, cut, load, program_robust, prompt
-
 from qwen_eval.errors import UserError
 from qwen_eval.sandbox import Sandbox
 from tests.eval import stand_ins
+
+import evaluate_mbpp
+import pytest
+from evaluate_mbpp import check, cut, load, program_robust, prompt
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import evaluate_mmlu as mmlu
-import pytest
-
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.data.items import locate
+
+import evaluate_mmlu as mmlu
+import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "mmlu"
 
@@ -149,9 +149,9 @@ def published_vocabulary(shared: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def plain(shared: Path, published_vocabulary: Path) -> dict[int, dict[str, tuple[list[float], bool]]]:
     """By --max-seq-len: id -> the four logits of one fp32 forward of the whole prompt, and whether it was cut."""
-    import torch
-
     from qwen_model import QWenLMHeadModel, QWenTokenizer
+
+    import torch
 
     torch.set_num_threads(1)
     model = QWenLMHeadModel.from_pretrained(published_vocabulary, dtype=torch.float32).eval()

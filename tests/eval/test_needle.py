@@ -5,8 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import qwen_eval.benchmarks.long_context.needle as needle
 from qwen_eval.benchmarks.long_context.documents import Tokens, choose_documents
 from qwen_eval.benchmarks.long_context.needle import CHINESE, ENGLISH, Cell, found, hide, language, question
@@ -15,6 +13,8 @@ from qwen_eval.engines.local import memory
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.reporting import plots
 from qwen_model.loading import load_tokenizer
+
+import pytest
 
 ENGLISH_TEXT = "".join(f"The {i}th town has {i % 7} bridges, and a mill. " for i in range(900))
 CHINESE_TEXT = "".join(f"第{i}座小镇有{i % 7}座桥，还有一座磨坊。" for i in range(900))

@@ -4,10 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+from qwen_eval.extraction.react import Tool, prompt
+
 import pytest
 from evaluate_plugin import model_pieces, rouge_l, score_negative, score_positive, words_and_characters
-
-from qwen_eval.extraction.react import Tool, prompt
 
 ITEMS = Path(__file__).resolve().parent / "plugin_items"
 

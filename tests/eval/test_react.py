@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from qwen_eval.extraction.react import (
     Action,
     calls_a_tool,
@@ -13,6 +11,8 @@ from qwen_eval.extraction.react import (
     read_action_robust,
     read_final_answer,
 )
+
+import pytest
 
 CALL = "Action: a\nAction Input: {}\n"
 

@@ -4,9 +4,9 @@ here on rows of our own with the same ids and answers."""
 import json
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.extraction.choice_replies import robust_letter_en, robust_letter_zh
+
+import pytest
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "replies.jsonl"
 LINES = CASES.read_text(encoding="utf-8").split("\n")

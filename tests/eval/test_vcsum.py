@@ -3,11 +3,11 @@
 import json
 import sys
 
+from qwen_eval.errors import UserError
+
 import evaluate_vcsum
 import pytest
 from evaluate_vcsum import middle_cut, prompt, read_test, rouge_l, shorten
-
-from qwen_eval.errors import UserError
 
 
 def test_the_published_meetings(shared):

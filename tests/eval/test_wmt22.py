@@ -5,11 +5,11 @@ import sys
 import tarfile
 from collections import defaultdict
 
+from qwen_eval.errors import UserError
+
 import evaluate_wmt22
 import pytest
 from evaluate_wmt22 import bleu, chrf, parallel, prompt, read_lines, translation
-
-from qwen_eval.errors import UserError
 
 NAMES = {"bleu-A": "bleu_{}", "bleu-B": "bleu_{}_reference_b", "bleu-all": "bleu_{}_both_references"}
 NAMES |= {"chrf-A": "chrf_{}", "chrf-B": "chrf_{}_reference_b"}

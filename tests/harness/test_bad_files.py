@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.data.readers import LFS_POINTER
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "data"

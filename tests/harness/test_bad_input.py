@@ -179,9 +179,9 @@ def test_logits_that_are_no_numbers_are_no_prediction(ask, checkpoint: Path) -> 
 
 @pytest.mark.parametrize("error", ["torch.OutOfMemoryError", "MemoryError"])
 def test_memory_that_never_suffices(ask, monkeypatch: pytest.MonkeyPatch, error: str) -> None:
-    import torch
-
     from qwen_eval.engines.local import choose
+
+    import torch
 
     def fails(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried 9 GiB") if error.startswith("torch") else MemoryError

@@ -1,8 +1,8 @@
 """The fence reader: what of a reply stands in which block."""
 
-import pytest
-
 from qwen_eval.extraction.code_blocks import Piece, first_block, pieces, without_tags
+
+import pytest
 
 F = "```"
 

@@ -6,15 +6,15 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-import evaluate_mmlu as mmlu
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.data import sources
 from qwen_eval.data.items import Hub, Item, choose_subjects, locate, read_csv, read_jsonl, subset
 from qwen_eval.errors import UserError
+
+import evaluate_mmlu as mmlu
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "data" / "mmlu"
 HUB = Hub("owner/name", "data.tar")

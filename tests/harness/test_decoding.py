@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qwen_eval.cli import parser
 from qwen_eval.engines.decoding import MAX_NEW_TOKENS, Decoding, resolve
 from qwen_eval.errors import UserError
+
+import pytest
 
 CHAT = {  # as published for Qwen-7B-Chat
     "chat_format": "chatml",

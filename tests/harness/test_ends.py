@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qwen_eval.errors import UserError, redacted, run_script
 from qwen_eval.process import Interrupted
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data" / "mmlu"

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.equivalence import Equivalence
 from qwen_eval.worker import Worker
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Modules that Python's own, or ours, would import; among them those that a process imports first.

@@ -1,10 +1,10 @@
 """The formula that a reply gives as its answer, and the unit of an answer."""
 
+from qwen_eval.extraction.formulas import in_the_same_unit, read_formula, unit_of
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_eval.extraction.formulas import in_the_same_unit, read_formula, unit_of
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,9 @@ def test_batch_size_changes_no_table(script, gsm8k, tmp_path: Path) -> None:
 
 
 def test_out_of_memory_for_one_row_is_one_line(script, gsm8k, tmp_path: Path, monkeypatch) -> None:
-    import torch
-
     from qwen_eval.engines.local import forward, generate
+
+    import torch
 
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has 1 GiB free")

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
+from qwen_eval.extraction.choice_words import LETTERS
+from qwen_eval.extraction.letters import read_letter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_eval.extraction.choice_words import LETTERS
-from qwen_eval.extraction.letters import read_letter
 
 ROWS = {
     name: dict(zip(("question", *LETTERS), texts, strict=True))

@@ -1,10 +1,10 @@
 """The number that a reply gives as its answer: announced, in bold, or simply its last one."""
 
+from qwen_eval.extraction.numbers import read_number
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_eval.extraction.numbers import read_number
 
 FORMS = [
     "70000",

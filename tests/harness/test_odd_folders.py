@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.data import sources
+from qwen_eval.data.readers import read_csv
+
 import pyarrow
 import pyarrow.parquet
 import pytest
-
-from qwen_eval.data import sources
-from qwen_eval.data.readers import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "data"

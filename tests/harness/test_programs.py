@@ -4,14 +4,14 @@ import contextlib
 import io
 import sys
 
+from qwen_eval.extraction.python_source import longest_beginning, statements
+from tests.eval.code_replies import BODIES, BODY, ENDLESS, FRAMES, FUNCTION, PROBLEM, PROGRAMS, REPLIES, TAILS, F
+
 import evaluate_humaneval
 import evaluate_mbpp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_eval.extraction.python_source import longest_beginning, statements
-from tests.eval.code_replies import BODIES, BODY, ENDLESS, FRAMES, FUNCTION, PROBLEM, PROGRAMS, REPLIES, TAILS, F
 
 NAMES = {"total"}
 

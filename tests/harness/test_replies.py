@@ -1,8 +1,8 @@
 """The clean-up of a reply before any extraction, and where an answer is announced."""
 
-import pytest
-
 from qwen_eval.extraction.replies import plain_characters, plain_lines, questions, without_latex
+
+import pytest
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Which published figure stands beside a run: by the name of the model, its version, its shots."""
 
-import pytest
-
 from qwen_eval.reporting.reported import ModelName, find, parse_model_name
+
+import pytest
 
 
 @pytest.mark.parametrize(

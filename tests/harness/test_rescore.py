@@ -5,11 +5,11 @@ import gzip
 import json
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.data.items import Item
 from qwen_eval.errors import UserError
 from qwen_eval.rescore import Replies
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qwen_eval.data.items import Item, item_sha256, items_sha256
 from qwen_eval.errors import UserError
 from qwen_eval.reporting.journal import Journal, append_whole
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data" / "mmlu"

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qwen_eval.data.items import Item
 from qwen_eval.errors import UserError
 from qwen_eval.reporting.journal import Journal
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data" / "mmlu"

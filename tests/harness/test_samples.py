@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import evaluate_mmlu
-import pytest
-
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.data.items import Item
 from qwen_eval.engines.openai import OpenAIEngine
 from qwen_eval.errors import UserError
 from qwen_eval.reporting.journal import Journal, prompt_sha256
 from qwen_eval.reporting.samples import FIELDS, as_text
+
+import evaluate_mmlu
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "demo" / "data"
@@ -95,10 +95,10 @@ def test_an_endpoints_prompt_is_what_is_sent() -> None:
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_other_models_prompts_are_those_of_their_own_template(chat: bool) -> None:
+    from qwen_eval.engines.local.prompts import Encoder
+
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
-
-    from qwen_eval.engines.local.prompts import Encoder
 
     words = {word: number for number, word in enumerate(["<s>", "<u>", "</u>", "who", "is", "it"])}
     raw = Tokenizer(models.WordLevel(words, unk_token="it"))

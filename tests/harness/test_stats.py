@@ -2,12 +2,12 @@
 
 import random
 
+from qwen_eval.stats import Score, accuracy, bootstrap, macro_accuracy, paired, wilson
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
-
-from qwen_eval.stats import Score, accuracy, bootstrap, macro_accuracy, paired, wilson
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,9 +10,9 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qwen_eval.reporting.tables import columns
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (20, 40, 60, 80, 200)

@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.reporting.verdict import SCALES, judge, smallest_difference
+from qwen_eval.stats import Interval, Score, accuracy, macro_accuracy, mean, mean_mark
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_eval.reporting.verdict import SCALES, judge, smallest_difference
-from qwen_eval.stats import Interval, Score, accuracy, macro_accuracy, mean, mean_mark
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = {"reproduced", "consistent", "too few items", "higher", "lower"}

@@ -13,16 +13,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import evaluate_ppl
-import numpy as np
-import pytest
-import torch
-
 from qwen_eval.engines.local import engine as local
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.reporting.reported import ModelName, find
 from qwen_model.loading import load_config, load_model, load_tokenizer
 from qwen_model.long_context import LongContext
+
+import evaluate_ppl
+import numpy as np
+import pytest
+import torch
 
 from .runs import LENGTHS, NAMES, figures, flag, refused, results, samples, trained_at
 
@@ -204,9 +204,9 @@ def test_the_demos_figures_have_the_same_columns(tmp_path: Path) -> None:
 
 
 def test_the_plot_is_legible_on_white_and_on_a_dark_page(script, small: Path, texts: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
     from qwen_eval.reporting import plots
+
+    from PIL import Image
 
     assert script("ppl", "-c", small, "-d", texts, "--lengths", "64,256", "-o", tmp_path).status == 0
     picture = Image.open(tmp_path / "plot.png")

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import evaluate_ppl
-import pytest
-
 from qwen_eval.benchmarks.long_context import documents as documents_module
 from qwen_eval.benchmarks.long_context.configurations import CARDS, configurations, parse_configs, passes, window_note
 from qwen_model.loading import load_config
 from qwen_model.long_context import LongContext
+
+import evaluate_ppl
+import pytest
 
 from .runs import LENGTHS, NAMES, figures, refused
 

@@ -5,14 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-import torch
-
 from qwen_eval.benchmarks.long_context import documents as documents_module
 from qwen_eval.engines.local import engine as local
 from qwen_eval.engines.local import memory
 from qwen_model.loading import load_model
+
+import numpy as np
+import pytest
+import torch
 
 from .runs import NAMES, refused, results, samples
 

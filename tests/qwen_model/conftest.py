@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qwen_model import LongContext, QWenConfig, QWenLMHeadModel, QWenTokenizer
+
 import pytest
 import torch
-
-from qwen_model import LongContext, QWenConfig, QWenLMHeadModel, QWenTokenizer
 
 S = 32
 VOCAB = 96

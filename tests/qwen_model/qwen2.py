@@ -1,9 +1,9 @@
 """The same weights in transformers' Qwen2: what a first-generation Qwen without NTK and LogN must agree with."""
 
+from qwen_model import QWenLMHeadModel
+
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
-
-from qwen_model import QWenLMHeadModel
 
 NAMES = (
     ("transformer.", "model."),

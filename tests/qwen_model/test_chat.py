@@ -5,12 +5,12 @@ import itertools
 import threading
 from typing import Any
 
+from qwen_model import QWenLMHeadModel
+from qwen_model.chatml import make_context
+
 import pytest
 import torch
 from transformers import GenerationConfig
-
-from qwen_model import QWenLMHeadModel
-from qwen_model.chatml import make_context
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-import pytest
-
 from qwen_model.chatml import decode_reply, get_stop_words_ids, make_context, stop_ids
+
+import pytest
 
 
 @pytest.fixture(scope="session")

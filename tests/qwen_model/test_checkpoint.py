@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qwen_model.checkpoint import LFS_POINTER
+from qwen_model.loading import CheckpointError, check_checkpoint, is_chat, load_config, load_model, load_tokenizer
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
-
-from qwen_model.checkpoint import LFS_POINTER
-from qwen_model.loading import CheckpointError, check_checkpoint, is_chat, load_config, load_model, load_tokenizer
 
 Weights = dict[str, torch.Tensor]
 

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
+from qwen_model import QWenConfig
+
 import pytest
 import torch
-
-from qwen_model import QWenConfig
 
 from .conftest import tiny_config
 

@@ -4,14 +4,14 @@ import inspect
 import logging
 import warnings
 
+from qwen_model import QWenLMHeadModel
+from qwen_model.generation import StopTexts
+from qwen_model.keywords import CACHE
+
 import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 from transformers.generation import GenerationMixin
-
-from qwen_model import QWenLMHeadModel
-from qwen_model.generation import StopTexts
-from qwen_model.keywords import CACHE
 
 from .conftest import PLAIN, S, padded, rows_of, same
 from .qwen2 import qwen2_of

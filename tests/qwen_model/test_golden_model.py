@@ -7,12 +7,12 @@ published code counts pads there (quirk Q4); ours must equal its own unpadded ro
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qwen_model import QWenLMHeadModel
+from qwen_model.loading import load_model
+
 import numpy as np
 import pytest
 import torch
-
-from qwen_model import QWenLMHeadModel
-from qwen_model.loading import load_model
 
 TOLERANCE = 1e-4
 ORACLE = Path(__file__).resolve().parents[1] / "goldens" / "qwen_oracle"

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from qwen_model import QWenConfig, QWenLMHeadModel, QWenTokenizer
+from qwen_model.loading import CheckpointError, is_chat, load_model, load_tokenizer
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-from qwen_model import QWenConfig, QWenLMHeadModel, QWenTokenizer
-from qwen_model.loading import CheckpointError, is_chat, load_model, load_tokenizer
 
 AUTO_MAP = {
     "AutoConfig": "configuration_qwen.QWenConfig",

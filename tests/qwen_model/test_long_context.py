@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-import torch
-
 from qwen_model import LongContext, QWenConfig
 from qwen_model.loading import CheckpointError, load_model
 from qwen_model.long_context import parse_window_attn, resolve
+
+import numpy as np
+import pytest
+import torch
 
 from . import dense
 from .conftest import S, same, tiny_config

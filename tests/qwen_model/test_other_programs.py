@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-
 import qwen_model  # noqa: F401 - registers the classes
 from qwen_model.chatml import decode_reply, make_context, stop_ids
+
+import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAT = ROOT / "demo" / "checkpoint" / "chat"

@@ -1,10 +1,10 @@
 """Sequences packed into one row, as TRL and transformers' collators give them: none sees another."""
 
+from qwen_model import LongContext
+
 import pytest
 import torch
 from transformers import DataCollatorWithFlattening, StaticCache
-
-from qwen_model import LongContext
 
 from .conftest import ON, PLAIN, S, rows_of, same
 

@@ -2,11 +2,11 @@
 
 import math
 
+from qwen_model.rope import cos_sin, inverse_frequencies, logn_factors, ntk_alpha, rotate
+
 import numpy as np
 import pytest
 import torch
-
-from qwen_model.rope import cos_sin, inverse_frequencies, logn_factors, ntk_alpha, rotate
 
 
 @pytest.mark.parametrize("training_length", [32, 2048, 8192])

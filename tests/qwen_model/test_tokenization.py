@@ -7,12 +7,12 @@ import json
 import pickle
 import time
 
+from qwen_model import QWenTokenizer
+from qwen_model.vocabulary import SPECIAL_TOKENS
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from qwen_model import QWenTokenizer
-from qwen_model.vocabulary import SPECIAL_TOKENS
 
 
 def test_recorded_encodings(shared, tokenizer):

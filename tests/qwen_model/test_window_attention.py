@@ -3,12 +3,12 @@
 import random
 from typing import Any
 
+from qwen_model import LongContext
+from qwen_model.window_cache import WindowLayer
+
 import pytest
 import torch
 from transformers import DynamicCache, StaticCache
-
-from qwen_model import LongContext
-from qwen_model.window_cache import WindowLayer
 
 from . import dense
 from .conftest import ON, S, padded, rows_of, same

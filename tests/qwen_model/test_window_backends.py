@@ -3,13 +3,13 @@
 import shutil
 from typing import Any
 
+from qwen_model import LongContext
+from qwen_model.masking import window_function
+
 import pytest
 import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-from qwen_model import LongContext
-from qwen_model.masking import window_function
 
 from .conftest import ON, S, padded, rows_of, same
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
-import pytest
-
 from qwen_eval.errors import UserError
 from qwen_eval.sandbox import Sandbox
+
+import pytest
 
 Boxes = Callable[..., Sandbox]
 

@@ -5,11 +5,11 @@ import json
 import random
 import tarfile
 
+from tests.sandbox.variants import variants
+
 import evaluate_humaneval
 import evaluate_mbpp
 import pytest
-
-from tests.sandbox.variants import variants
 
 WIZARDCODER = {
     "T0.0_N1_reproduce.results.59.8.jsonl": 98,

@@ -7,11 +7,11 @@ from decimal import Decimal
 from enum import IntEnum
 from fractions import Fraction
 
+from qwen_eval.sandbox.guest.codec import MAX_DEPTH, NotPlain, decode, encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from qwen_eval.sandbox.guest.codec import MAX_DEPTH, NotPlain, decode, encode
 
 HASHABLE = st.one_of(
     st.none(),

@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.errors import UserError
 from qwen_eval.sandbox import Check, Sandbox, SandboxBroken, launch, scoring, warn_unsandboxed
 from qwen_eval.sandbox.guest import seccomp
+
+import pytest
 
 ROOT = Path(launch.HERE).parent.parent
 

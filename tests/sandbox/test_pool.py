@@ -8,10 +8,10 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from qwen_eval.sandbox import Check, Sandbox, SandboxBroken, launch
 from qwen_eval.sandbox.verdict import TIMED_OUT, Verdict
+
+import pytest
 
 ONE = "assert f(1) == 2"
 ROOT = Path(launch.HERE).parent.parent

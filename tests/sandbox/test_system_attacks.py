@@ -1,10 +1,10 @@
 """The hostile battery against the system: every attack fails at both levels, and succeeds once its guard is gone."""
 
-import pytest
-
 from qwen_eval.sandbox import Check, Sandbox, Verdict
 from qwen_eval.sandbox.selftest import SUCCESS, run_probes, surroundings
 from tests.sandbox.attacks import SYSTEM, Attack
+
+import pytest
 
 HELD = ("AssertionError", "timed out", "the program wrote more files than it may")
 

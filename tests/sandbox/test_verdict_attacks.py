@@ -4,9 +4,9 @@ Each is first judged the usual way, program and tests in one interpreter (inside
 there it must be counted as right. Then by the sandbox, which must count it as wrong.
 """
 
-import pytest
-
 from qwen_eval.sandbox import Check
+
+import pytest
 
 TEST = """
 import math

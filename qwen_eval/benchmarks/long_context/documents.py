@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from qwen_eval.data.items import Item, given_path, read_jsonl, subset, uses_modelscope
 from qwen_eval.data.readers import refuse_pointer
 from qwen_eval.errors import UserError, one_line
+
+import numpy as np
 
 FIELDS = ("text", "content")
 FORMS = "a folder of text files, a JSONL file, or a hub data set as owner/name[:config[:split]][#field]"
@@ -182,10 +182,10 @@ def choose_documents(
     A data set of the hub is read only as far as `limit` needs, or `enough`, a number of tokens. UserError, naming the
     longest, when no document is long enough.
     """
-    from tqdm import tqdm
-
     from qwen_eval.engines.local.prompts import Encoder
     from qwen_model.loading import load_tokenizer
+
+    from tqdm import tqdm
 
     to_the_end = source is None or Path(source).expanduser().exists() or sample is not None
     encoder = Encoder(load_tokenizer(checkpoint))

@@ -158,10 +158,10 @@ def main(args: argparse.Namespace) -> int:
     if not run.chat:
         raise UserError("--needle asks in a chat turn: leave out --base, or ask a base checkpoint with --chat")
     assert run.checkpoint is not None
-    from tqdm import tqdm
-
     from qwen_eval.engines.local import memory
     from qwen_model.loading import load_config, load_tokenizer
+
+    from tqdm import tqdm
 
     config = load_config(run.checkpoint)
     lengths, depths = args.lengths or default_lengths(getattr(config, "seq_length", None)), args.depths

@@ -13,9 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
 from qwen_eval.engines.base import ChoiceRequest
 from qwen_eval.engines.local import attention
 from qwen_eval.engines.local.attention import NAME, Pair
@@ -34,6 +31,9 @@ from qwen_eval.engines.local.forward import (
 )
 from qwen_eval.engines.local.prefix import batches, plan
 from qwen_eval.errors import UserError, one_line
+
+import numpy as np
+import torch
 
 
 def choose(engine: Any, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:

@@ -13,14 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qwen_eval.data.items import uses_modelscope
 from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, Reply, ScoreRequest
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.places import DEMO
+
+import numpy as np
 
 # The embedded models, by what -c says.
 DEMOS = {"demo": "base", "demo-chat": "chat"}
@@ -121,9 +121,9 @@ class LocalEngine:
         rows: int | None = None,
         **long_context: Any,
     ) -> None:
-        import torch
-
         from qwen_model.loading import load_config, load_model, load_tokenizer
+
+        import torch
 
         load_config(checkpoint)  # first: a model that cannot be run says so, not that its tokenizer is unknown
         self.tokenizer = load_tokenizer(checkpoint)

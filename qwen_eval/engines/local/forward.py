@@ -9,10 +9,10 @@ from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from qwen_eval.engines.local.attention import Pair
+
 import numpy as np
 import torch
-
-from qwen_eval.engines.local.attention import Pair
 
 
 class PrefixSharingRules:

@@ -14,9 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
 from qwen_eval.engines.base import GenerateRequest, Reply
 from qwen_eval.engines.local import attention, sampling
 from qwen_eval.engines.local.attention import NAME, Pair
@@ -42,6 +39,9 @@ from qwen_eval.engines.local.rows import GROWTH, RowCache
 from qwen_eval.engines.local.score import chunk_tokens, in_pieces
 from qwen_eval.engines.local.stops import StopChecker
 from qwen_eval.errors import UserError, one_line
+
+import numpy as np
+import torch
 
 TYPICAL_REPLY = 256  # tokens a row is expected to grow by, when memory is shared out; slots grow as needed
 LEAST_TOKENS = 256  # a prefill of fewer tokens is not what fills the memory

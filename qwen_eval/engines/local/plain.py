@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
 from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, Reply, ScoreRequest
 from qwen_eval.engines.local.forward import device_of, forget_lengths, knows, on_device, out_of_memory
 from qwen_eval.engines.local.generate import Row, next_token
 from qwen_eval.engines.local.stops import StopChecker
 from qwen_eval.errors import UserError, one_line
+
+import numpy as np
+import torch
 
 
 @torch.inference_mode()

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
 from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
 from qwen_eval.engines.local import choose, generate, plain, sampling, score
 from qwen_eval.engines.local.forward import decoder_of, out_of_memory
 from qwen_eval.engines.local.score import LEAST_CHUNK
 from qwen_eval.errors import UserError, one_line
+
+import numpy as np
+import torch
 
 LENGTH, SHARED, STEPS = 44, 36, 4  # tokens: long enough that two prompts share a prefix and a text goes in by chunks
 LONGEST = 256  # a window of the model's up to here is outgrown, too

@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from qwen_eval.errors import UserError
+
+import numpy as np
 
 SYSTEM = "You are a helpful assistant."
 PLACEHOLDER = "\u2042content\u2042"

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
 from qwen_eval.engines.local.forward import on_device
 from qwen_eval.engines.local.noise import add_gumbel, step_keys
 from qwen_eval.errors import UserError
+
+import numpy as np
+import torch
 
 COLDEST = 1e-30  # temperature, fp32: a lower one is greedy all the same, and must not become 0
 

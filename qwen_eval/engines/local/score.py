@@ -15,10 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-
 from qwen_eval.engines.base import ScoreRequest
 from qwen_eval.engines.local.forward import (
     PrefixSharingRules,
@@ -33,6 +29,10 @@ from qwen_eval.engines.local.forward import (
     scaled,
 )
 from qwen_eval.errors import UserError, one_line
+
+import numpy as np
+import torch
+from torch import nn
 
 LOGITS_BYTES = 128 << 20  # of one fp32 logits tensor; its exponentials take as much again
 MASK_CELLS = 1 << 24  # of one chunk's mask; 64 MB where a kernel wants it in fp32
