@@ -12,8 +12,8 @@ import lessons
 import pytest
 import torch
 import train
-from card import HERE
 from choice_lessons import LETTER
+from make_data import DATA
 from world import PHRASES, Dice, World, sentence
 
 DRAWS = 300
@@ -26,11 +26,11 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def reader() -> train.Reader:
-    return train.Reader(HERE / "checkpoint" / "base")
+    return train.Reader(train.CHECKPOINT / "base")
 
 
 def jsonl(name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (HERE / "data" / name).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
 
 
 def test_no_sample_is_in_a_lesson(world: World) -> None:
@@ -140,7 +140,7 @@ def test_a_short_training_writes_two_checkpoints_that_run(script, tmp_path: Path
             "-c",
             tmp_path / name,
             "-d",
-            HERE / "data/gsm8k",
+            DATA / "gsm8k",
             "-k",
             0,
             "--limit",

@@ -1,6 +1,6 @@
 """Build a tiny first-generation Qwen checkpoint with random weights, in the published format, from a seed.
 
-    python demo/build_checkpoint.py OUT [--chat] [--seed N] [--hidden 128] [--layers 4]
+    python tools/demo_training/build_checkpoint.py OUT [--chat] [--seed N] [--hidden 128] [--layers 4]
 
 OUT gets `config.json`, `generation_config.json`, `tokenizer_config.json`, `qwen.tiktoken` (a vocabulary of its own,
 trained on the demo's text) and `model.safetensors` (bf16, published names). It takes a few seconds, and the same

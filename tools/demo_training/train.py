@@ -1,7 +1,7 @@
 """Train the demo's two models, from nothing: Qwen-demo (base) and Qwen-demo-Chat, in the published format.
 
-    python demo/train.py                     # writes demo/checkpoint/{base,chat}
-    python demo/train.py -o DIR --seed 2
+    python tools/demo_training/train.py                     # writes demo/checkpoint/{base,chat}
+    python tools/demo_training/train.py -o DIR --seed 2
 
 Plain PyTorch on `qwen_model`. Five phases (PHASES): the base model begins with attention that looks back and matches
 (`beginnings.py`) and learns from lessons drawn on the fly (`lessons.py`), packed into rows of at most 512 tokens, the
@@ -36,7 +36,7 @@ from tqdm import tqdm
 from vocabulary import SPECIALS, dump, train
 from world import Dice, World
 
-CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
+CHECKPOINT = Path(__file__).resolve().parents[2] / "demo" / "checkpoint"
 LENGTH = 512  # S, the training length
 ENTRIES = 1_800  # of the vocabulary; with the special tokens 2,008, padded to 2,048
 HIDDEN, LAYERS = 128, 6

@@ -15,11 +15,9 @@ import pytest
 from questions import examine
 from world import LANGUAGES, PHRASES, Dice, World
 
-DEMO = Path(__file__).resolve().parents[2] / "demo"
-
 
 def rows(name: str) -> list[list[str]]:
-    text = (DEMO / "data" / name).read_bytes().decode("utf-8")
+    text = (make_data.DATA / name).read_bytes().decode("utf-8")
     return list(csv.reader(io.StringIO(text, newline="")))
 
 
@@ -29,7 +27,7 @@ def world() -> World:
 
 
 def test_files_are_those_of_the_seed() -> None:
-    result = subprocess.run([sys.executable, DEMO / "make_data.py", "--check"], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, make_data.__file__, "--check"], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "69 files, 0 wrong\n", "")
 
 
@@ -78,8 +76,8 @@ def test_official_layouts() -> None:
 
 
 def test_choices_differ_and_letters_are_balanced() -> None:
-    for path in sorted((DEMO / "data").rglob("*.csv")):
-        name = path.relative_to(DEMO / "data").as_posix()
+    for path in sorted(make_data.DATA.rglob("*.csv")):
+        name = path.relative_to(make_data.DATA).as_posix()
         table = rows(name) if name.startswith("mmlu") else [row[1:] for row in rows(name)[1:]]
         assert all(len({cell.strip() for cell in row[1:5]}) == 4 for row in table), name
         if not name.startswith("ceval/test"):
@@ -88,7 +86,7 @@ def test_choices_differ_and_letters_are_balanced() -> None:
 
 
 def test_the_oddities_are_there() -> None:
-    raw = {path.name: path.read_bytes() for path in (DEMO / "data").rglob("*.csv")}
+    raw = {path.name: path.read_bytes() for path in make_data.DATA.rglob("*.csv")}
     table = [row for subject in make_data.MMLU for row in rows(f"mmlu/test/{subject}_test.csv")]
     assert {"None", "nan"} <= {cell for row in table for cell in row[1:5]}
     assert any(row[0].endswith("\n") for row in table) and any("\n" in row[0].strip() for row in table)

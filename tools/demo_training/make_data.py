@@ -1,14 +1,14 @@
 """Write the demo's samples of every benchmark in the official file layouts.
 
-    python demo/make_data.py                 # write demo/data
-    python demo/make_data.py --check         # exit 1 unless demo/data is exactly what the seed gives
+    python tools/demo_training/make_data.py                 # write demo/data
+    python tools/demo_training/make_data.py --check         # exit 1 unless demo/data is exactly what the seed gives
 
 Here MMLU, C-Eval and CMMLU; what is answered in words comes from `samples.py`. The multiple-choice questions are about
 the made-up world of `world.py`, in files named after real subjects, so that every group of the three benchmarks
-has something in it. Their files have the oddities of the official
-ones, because those are what a reader of such files trips over: no header (MMLU), an index column without a
-name (CMMLU), CRLF line ends with bare newlines inside quoted cells (C-Eval), a missing last line end,
-questions that end in a newline, choices that read `None` or `nan`, cells with blanks around them.
+has something in it. Their files have the oddities of the official ones, because those are what a reader of such files
+trips over: no header (MMLU), an index column without a name (CMMLU), CRLF line ends with bare newlines inside quoted
+cells (C-Eval), a missing last line end, questions that end in a newline, choices that read `None` or `nan`, cells with
+blanks around them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import samples
 from questions import Question, examine
 from world import SEED, Dice, Fact, World
 
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parents[2] / "demo" / "data"
 DEV = 5
 UNLABELLED = 6  # rows of C-Eval's test split, whose answers are not published
 

@@ -7,11 +7,7 @@ the second (its negative rows). `code_call` answers a story problem with the cod
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "eval"))  # the prompts are the scripts' own
 
 from qwen_eval.extraction.react import Tool, prompt
 

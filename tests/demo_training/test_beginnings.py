@@ -8,13 +8,13 @@ from qwen_model.modeling import QWenLMHeadModel
 import pytest
 import torch
 from beginnings import begin
-from card import HERE
+from train import CHECKPOINT
 
 
 @pytest.fixture(scope="module")
 def attentions() -> tuple[torch.Tensor, ...]:
     """Of 40 different tokens and five of them once more, from the 16th on: a layer's [1, heads, 45, 45]."""
-    config = QWenConfig.from_pretrained(str(HERE / "checkpoint/base"))
+    config = QWenConfig.from_pretrained(str(CHECKPOINT / "base"))
     config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = QWenLMHeadModel(config).eval()
