@@ -12,7 +12,7 @@ reported figures are published, so a verdict compares different texts.
 
 First-generation Qwen runs all configurations in one loaded model, whatever its config.json says (--configs names them:
 `none`, or any of `ntk`, `logn`, `window` joined by +). A window's NTK factor is that of its whole length (quirk Q2 of
-the published code), so lengths share a pass over a document where their factors are equal in every layer: all of them
+docs/quirks.md), so lengths share a pass over a document where their factors are equal in every layer: all of them
 without NTK. Window sizes are unpublished too: --window-attn gives others than the maintainers' example (2048 tokens in
 the first four layers, twice that in the next four, and so on; from the training length where that is shorter).
 `correct` in samples.jsonl means that the perplexity is below the size of the vocabulary: better than no model at all.

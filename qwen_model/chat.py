@@ -1,8 +1,8 @@
 """`model.chat` and `model.chat_stream`, as the published chat checkpoints had them.
 
 The prompt is ChatML, put together from token ids; generation follows generation_config.json, with the stop words of the
-chat format; the reply is read as published (quirks Q17 and Q19). Source: QwenLM/Qwen's README and the last published
-modelling file.
+chat format; the text of the reply is what the published code gives (quirks Q17 and Q19 of docs/quirks.md). Source:
+QwenLM/Qwen's README and the last published modelling file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""ChatML: the prompt of a Qwen-Chat model, and the reading of its reply.
+"""ChatML: the prompt of a Qwen-Chat model, and the text of its reply.
 
 The prompt is put together from token ids piece by piece, so that special forms in a user's text stay plain text.
 Source: OpenAI's ChatML as used by QwenLM/Qwen's `chat()` (its `make_context` and `decode_tokens`), the protocol of
-every chat benchmark of the model cards.
+every chat benchmark of the model cards. Quirks (Q15 ...) are listed in docs/quirks.md.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def decode_reply(
 ) -> Reply:
     """The reply in `generated`, the ids after the prompt.
 
-    Protocol reading (default), as published: ids before the first <|im_end|> or <|im_start|>; where neither was
+    Protocol (default), as published: ids before the first <|im_end|> or <|im_start|>; where neither was
     generated, all but the last id (quirk Q17). "raw": everything, with <|endoftext|> removed (Q20).
-    Strict reading: ids before the first of these tokens and <|endoftext|>, or all of them.
+    strict: ids before the first of these tokens and <|endoftext|>, or all of them.
     Whitespace at both ends goes in both (Q19), unless `strip` is false. Only generated ids are decoded, so a prompt
     that is not NFC does not shift the cut (Q18).
 

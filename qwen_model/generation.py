@@ -2,8 +2,8 @@
 
 Added are the NTK factor, which is that of the whole prompt however it is given, caches bounded by the windows, and the
 published stop words: when the tail of prompt + generated ids equals a stop sequence, end-of-text is forced as the next
-token, so the output holds the stop sequence and an eos, and costs one more step (quirk Q13). Source:
-generation_config.json's `stop_words_ids` and QwenLM/Qwen's `chat`.
+token, so the output holds the stop sequence and an eos, and costs one more step (quirk Q13 of docs/quirks.md).
+Source: generation_config.json's `stop_words_ids` and QwenLM/Qwen's `chat`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The first-generation Qwen decoder for transformers: published weight names, transformers' caches and attention.
 
 Source: Qwen technical report (arXiv 2309.16609) section 2.3 and the behaviour of the last published modelling file
-(2023-12-07). Where that file has known defects this one follows the intended function; the differences are:
+(2023-12-07). Where that file has known defects this one does what was meant (docs/quirks.md has the whole list):
 
 * results never depend on the rest of the batch: positions (and with them LogN) count real tokens, not padded columns;
 * the NTK factor, fixed at prefill, lives in the cache object (`cache.ntk_alpha`) and never on the module;
@@ -223,7 +223,7 @@ class QWenLMHeadModel(QWenChat, GenerationMixin):  # transformers looks for its 
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits [B, T, vocab_size] in the model's dtype (quirk Q10: no upcast, of the loss neither).
+        """Logits [B, T, vocab_size] in the model's dtype (quirk Q10 of docs/quirks.md: no upcast, of the loss neither).
 
         Args:
             input_ids: int64 [B, T].

@@ -3,6 +3,7 @@
 Rotary embedding in the rotate-half layout over tables that are always float32. Dynamic NTK-aware interpolation
 raises the rotary base in steps with the prompt's length; LogN scales the queries beyond the training length.
 Source: Qwen technical report (arXiv 2309.16609) section 2.3.2, with the constants of the published modelling file.
+Quirks (Q6 ...) are listed in docs/quirks.md.
 """
 
 from __future__ import annotations

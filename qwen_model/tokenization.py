@@ -4,6 +4,7 @@ The file holds a line `base64(token bytes) SPACE rank` a token; the rank is merg
 tokens follow the ranks: <|endoftext|>, <|im_start|>, <|im_end|>, <|extra_0|> ... <|extra_204|> (151643 ... 151850
 in the published file). Text is NFC-normalised and, by default, special forms in it become special tokens; nothing
 is added. Source: the published qwen.tiktoken and QwenLM/Qwen's tokenization note (split pattern, special tokens).
+Quirks (Q11 ...) are listed in docs/quirks.md.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class QWenTokenizer(PreTrainedTokenizer):
         return self.tokenizer.encode(text, allowed_special=allowed, disallowed_special=refused)
 
     def encode_plain(self, text: str) -> list[int]:
-        """Ids by raw tiktoken, as base prompts are encoded (quirk Q11): no NFC, special forms as ordinary text."""
+        """Ids by raw tiktoken, as base prompts are encoded: no NFC, special forms as ordinary text (quirk Q11)."""
         return self.tokenizer.encode_ordinary(text)
 
     def tokenize(self, text: str, **kwargs: Any) -> list[bytes | str]:  # type: ignore[override]

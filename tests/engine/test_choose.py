@@ -201,3 +201,20 @@ def test_bf16_drifts_within_bounds() -> None:
     want = plain(model, asked)
     got = answers(model.bfloat16(), asked)
     assert np.abs(got - want).max() < 0.35
+
+
+def test_16_bit_rounding_makes_no_ties() -> None:
+    """Quirk Q14: logits that bfloat16 rounds to the same number stay apart, so none wins by standing first."""
+    model = qwen().bfloat16()
+    with torch.no_grad():
+        model.lm_head.weight[1:] = model.lm_head.weight[0]
+        model.lm_head.weight[2, 0] *= 1 + 2**-7  # the next bfloat16
+        model.lm_head.weight[3, 0] *= 1 - 2**-7
+    candidates = (1, 2, 3)
+    asked = [request._replace(candidates=candidates) for request in requests(9)]
+    with torch.inference_mode():
+        rounded = [model(torch.tensor(r.tokens)[None].long()).logits[0, -1, list(candidates)].tolist() for r in asked]
+    ties = [index for index, logits in enumerate(rounded) if len(set(logits)) < len(candidates)]
+    assert len(ties) > len(asked) / 2, "what the model itself gives"
+    found = dict(LocalEngine.of(model).choose(asked))
+    assert all(len(set(found[index])) == len(candidates) for index in ties)

@@ -1,4 +1,4 @@
-"""ChatML prompts and replies against the recorded vectors and the quirk register."""
+"""ChatML prompts and replies against the recorded vectors, with the quirks of docs/quirks.md."""
 
 import json
 from typing import Any
@@ -36,7 +36,7 @@ def test_recorded_window_boundaries(recorded, tokenizer):
 def test_recorded_replies(recorded, tokenizer):
     for row in recorded["decode_tokens"]:
         if "nfc" in row["name"].lower() or "surrogate" in row["name"].lower():
-            continue  # quirk Q18 is not reproduced; the test below has the intended reading
+            continue  # quirk Q18 is not reproduced; the test below has what was meant
         generated = row["tokens"][row["context_length"] :]
         reply = decode_reply(tokenizer, generated, row["chat_format"])
         assert reply.text == row["response"], row["name"]
@@ -67,7 +67,7 @@ def test_an_empty_system_still_has_its_turn(tiny_tokenizer):
     assert text.startswith("<|im_start|>system\n<|im_end|>\n<|im_start|>user\nq")
 
 
-def test_strict_reading(tiny_tokenizer):
+def test_strict_extraction(tiny_tokenizer):
     encode = tiny_tokenizer.encode
     cut = encode("  one two three")
     assert decode_reply(tiny_tokenizer, cut, strict=True) == ("one two three", "length")

@@ -47,6 +47,23 @@ def test_generate_says_what_qwen2_says_with_the_same_weights(build, ids, way, si
     assert len(set(found[0][0, batch.shape[1] :].tolist())) > 2
 
 
+@pytest.mark.parametrize("length", [9, 2 * S + 3])
+def test_one_padded_prompt_goes_on_as_without_its_padding(build, ids, length):
+    """Quirk Q8: the published `generate` takes the padding of a single prompt for text."""
+    model, prompt = build(), ids(1, length)
+    batch = torch.cat([ids(1, 6, seed=5), prompt], dim=1)
+    ones, mask = torch.ones_like(batch), torch.ones_like(batch)
+    mask[:, :6] = 0
+
+    def reply(tokens: torch.Tensor, mask: torch.Tensor) -> list[int]:
+        out = model.generate(tokens, attention_mask=mask, max_new_tokens=12, do_sample=False, **PAD)
+        return out[0, tokens.shape[1] :].tolist()
+
+    alone = reply(prompt, ones[:, 6:])
+    assert reply(batch, mask) == alone
+    assert reply(batch, ones) != alone, "as text the padding changes the reply"
+
+
 @pytest.mark.parametrize("name", ["past_key_values", "cache"])
 @torch.no_grad()
 def test_the_cache_works_by_its_old_and_its_new_name(build, ids, name):

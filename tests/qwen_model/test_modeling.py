@@ -25,6 +25,18 @@ def test_a_row_does_not_depend_on_its_batch(build, ids, changes, side, attn):
         same(logits[i, mask[i].bool()], model(row[None]).logits[0], atol=2e-5)
 
 
+@torch.no_grad()
+def test_a_row_of_padding_alone_is_no_error(build, ids):
+    """Quirk Q24: beyond the training length the published code takes the logarithm of the row's length, 0."""
+    model, tokens = build(), ids(2, 2 * S + 1)
+    mask = torch.ones_like(tokens)
+    mask[1] = 0
+    out = model(tokens, attention_mask=mask)
+    assert out.past_key_values.ntk_alpha.tolist() == [7.0, 1.0]
+    assert out.logits.isfinite().all()
+    same(out.logits[0], model(tokens[:1]).logits[0], atol=2e-5)
+
+
 @pytest.mark.parametrize("changes", VARIANTS)
 @torch.no_grad()
 def test_the_full_formula_beyond_the_training_length(build, ids, changes):

@@ -6,8 +6,8 @@
 Each chunk attends to the cache under a mask of chunk x length cells, so nothing is as large as length x length; the
 chunk shrinks as the text grows. No logits tensor is over LOGITS_BYTES, whatever the length and the vocabulary.
 The result does not depend on the chunk: a first-generation Qwen's NTK factors are those of the whole text, set before
-the first chunk (its published code keeps them through a sequence, quirk Q2), and the rest is causal. Models whose RoPE
-or cache cannot be fed in pieces get the text whole.
+the first chunk (its published code keeps them through a sequence, quirk Q2 of docs/quirks.md), and the rest is
+causal. Models whose RoPE or cache cannot be fed in pieces get the text whole.
 """
 
 from __future__ import annotations
