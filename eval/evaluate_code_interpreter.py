@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from qwen_eval.benchmarks.code import isolation_note
 from qwen_eval.benchmarks.code_interpreter.pictures import judge_pictures
 from qwen_eval.benchmarks.code_interpreter.rounds import WARM, Interpreter, Talk, converse, read_code
 from qwen_eval.benchmarks.code_interpreter.scores import PUBLISHED, TAGS, as_reported, scores_of
@@ -37,7 +38,6 @@ from qwen_eval.judge import Judge
 from qwen_eval.run import Run
 from qwen_eval.sandbox import warn_unsandboxed
 from qwen_eval.sandbox.kernel import SECONDS, Kernels
-from qwen_eval.sandbox.scoring import isolation_note
 
 ROUNDS = {"math": 1, "visualization": 3, "general": 1}
 OLD_TAGS = {"ci_math_code": "math", "ci_plot": "visualization", "ci_open_questions": "general"}

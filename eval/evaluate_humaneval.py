@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.benchmarks import code as scoring
 from qwen_eval.cli import parser
 from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, file_sha256, locate_files, no_duplicates
 from qwen_eval.data.items import read_rows as read_table
@@ -33,7 +34,7 @@ from qwen_eval.extraction.python_source import parsed
 from qwen_eval.extraction.replies import plain_lines
 from qwen_eval.reporting import tables
 from qwen_eval.run import Run
-from qwen_eval.sandbox import Check, Sandbox, Verdict, scoring, warn_unsandboxed
+from qwen_eval.sandbox import Check, Sandbox, Verdict, warn_unsandboxed
 
 HUB = Hub("openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet")
 FILES = ("HumanEval.jsonl.gz", "HumanEval.jsonl", *data_tables("openai_humaneval", "test"), *data_tables("", "test"))

