@@ -1,8 +1,8 @@
-"""Read BBH's answers from a reply as a person would: evaluate_bbh.py's robust extraction.
+"""BBH's robust extraction: the answer that a careful reader finds in a reply (used by evaluate_bbh.py).
 
 What is looked for depends on the kind of the task's targets: an option `(B)`, a whole number, one of two words (Yes or
-No, True or False, valid or invalid), closing brackets, or words. Each is read behind the last announcement ("the answer
-is"), else from the last line of the reply.
+No, True or False, valid or invalid), closing brackets, or words. It is looked for behind the last announcement ("the
+answer is"), else in the last line of the reply.
 """
 
 from __future__ import annotations
@@ -27,87 +27,94 @@ CHOSEN = re.compile(
 
 
 def read_robust(reply: str, target: str, cot: bool, question: str = "") -> str:
-    """robust: the answer in the form of the target ("" where the reply gives none). Without a chain of thought the
-    reply is the answer. question: with its options, an answer by the text of one."""
+    """The answer in the form of the target; "" where the reply gives none.
+
+    cot: the reply is a chain of thought that ends in an answer; without one the whole reply is the answer.
+    question: with its options, so that the text of an option counts as its letter.
+    """
     reply = reply if cot else f"Answer: {reply}"
     if re.fullmatch(r"-?\d+", target):
         number = read_number(reply)
         return "" if number is None else f"{number:.15g}"
     for text in questions(reply):
-        if said := _read(text, target, question):
-            return said
+        if answer := _extract(text, target, question):
+            return answer
     return ""
 
 
-def _read(text: Text, target: str, question: str) -> str:
+def _extract(text: Text, target: str, question: str) -> str:
     lines = text.text.strip().split("\n")
-    announced = [said.text for said in text.announced()] + [text.text[start:end] for start, end in reversed(text.bold)]
+    announced = [announcement.text for announcement in text.announced()]
+    announced += [text.text[start:end] for start, end in reversed(text.bold)]
     if re.fullmatch(r"\([A-Z]\)", target):
-        named = next(filter(None, (_option(place, question, announced=True) for place in announced)), "")
-        return named or _chosen(text.text) or _option(lines[-1], question) or _option(lines[0], question)
+        option = next(filter(None, (_option(place, question, announced=True) for place in announced)), "")
+        return option or _chosen(text.text) or _option(lines[-1], question) or _option(lines[0], question)
     for place in [*announced, lines[-1], lines[0]]:
         if target.lower() in PAIRS:
-            said = _word(sentence(place), PAIRS[target.lower()])
+            answer = _word(sentence(place), PAIRS[target.lower()])
         elif re.fullmatch(r"[\[\](){}<>\s]+", target):
-            said = _brackets(place)
+            answer = _brackets(place)
         else:
-            said = _words(place, target)
-        if said:
-            return said
+            answer = _words(place, target)
+        if answer:
+            return answer
     return ""
 
 
 def _chosen(text: str) -> str:
     """The option that is chosen last."""
-    found = [match[1] or match[2] for match in CHOSEN.finditer(text)]
-    return f"({found[-1]})" if found else ""
+    letters = [match[1] or match[2] for match in CHOSEN.finditer(text)]
+    return f"({letters[-1]})" if letters else ""
 
 
 def _option(place: str, question: str, announced: bool = False) -> str:
-    """`(B)` for "(B)", "option B.", "B, the 24th", and for the text of option B; announced: for "the 24th (B)" too."""
-    if (found := OPTION.match(place)) and (letter := found[1] or found[2] or found[3]):
-        others = re.findall(r"\(([A-Z])\)", without_reason(sentence(place)[found.end() :]))
+    """`(B)` for "(B)", "option B.", "B, the 24th", and for the text of option B; announced: for "the 24th (B)" too.
+
+    "several" where it names more than one, "" where it names none.
+    """
+    if (match := OPTION.match(place)) and (letter := str(match[1] or match[2] or match[3] or "")):
+        others = re.findall(r"\(([A-Z])\)", without_reason(sentence(place)[match.end() :]))
         return f"({letter.upper()})" if set(others) <= {letter.upper()} else "several"
-    if announced and len(named := set(re.findall(r"\(([A-Z])\)", sentence(place)))) == 1:
-        return f"({named.pop()})"
-    said = _plain(sentence(place))
+    if announced and len(letters := set(re.findall(r"\(([A-Z])\)", sentence(place)))) == 1:
+        return f"({letters.pop()})"
+    answer = _plain(sentence(place))
     options = re.findall(r"^\(([A-Z])\) (.*)$", question.rpartition("Options:")[2], re.MULTILINE)
-    same_text = [letter for letter, words in options if said and said == _plain(words)]
+    same_text = [letter for letter, words in options if answer and answer == _plain(words)]
     return f"({same_text[0]})" if len(same_text) == 1 else ""
 
 
 def _word(clause: str, pair: tuple[str, str]) -> str:
     """The word of the pair that the clause begins with, else the only one that is in it."""
     words = re.findall(r"[a-z]+", clause.casefold().replace("not valid", "invalid"))
-    said = {word for word in words if word in pair}
+    of_the_pair = {word for word in words if word in pair}
     if words and words[0] in pair and words[1:2] != ["or"]:
-        return words[0]
-    return said.pop() if len(said) == 1 and len(words) < 20 else ""
+        return str(words[0])
+    return of_the_pair.pop() if len(of_the_pair) == 1 and len(words) < 20 else ""
 
 
 def _brackets(place: str) -> str:
     """The brackets that the text begins with, a space between them."""
-    found = re.match(r"[\s\"'\\]*((?:[\[\](){}<>][\s,\\\"']*)+)", place.replace("\n", "  "))
-    return " ".join(re.sub(r"[\s,\\\"']", "", found[1])) if found else ""
+    match = re.match(r"[\s\"'\\]*((?:[\[\](){}<>][\s,\\\"']*)+)", place.replace("\n", "  "))
+    return " ".join(re.sub(r"[\s,\\\"']", "", match[1])) if match else ""
 
 
 def _words(place: str, target: str) -> str:
     """The words of the first sentence, or of a list up to a blank line where that is the target."""
     listed = re.sub(r"(?<!\S)(?:\d+[.)]|[-*•])\s+", "", place.strip().split("\n\n")[0])
-    found = [_plain(part) for part in (sentence(place), listed, listed.split("\n")[0])]
-    return next((words for words in found if words == _plain(target)), found[0])
+    forms = [_plain(part) for part in (sentence(place), listed, listed.split("\n")[0])]
+    return next((words for words in forms if words == _plain(target)), forms[0])
 
 
 def _plain(words: str) -> str:
-    """In small letters, without quotes, commas and full stops: how lists of words and options are compared."""
+    """In lower case, without quotes, commas and full stops: how lists of words and options are compared."""
     words = re.sub(r"[\"'“”]|,\s*and\b", " ", plain_text(words).casefold())
     return " ".join(re.sub(r"[,;.!](?=\s|$)|->|[>\[\]]", " ", words).split())
 
 
-def same(said: str, target: str) -> bool:
-    """Whether an answer as `read_robust` gives it is the target; case, spaces and quotes make no difference."""
+def same(answer: str, target: str) -> bool:
+    """Whether an answer of `read_robust` is the target; case, spaces and quotes make no difference."""
     if target.lower() in PAIRS or re.fullmatch(r"\([A-Z]\)|-?\d+", target):
-        return said.casefold() == target.casefold()
+        return answer.casefold() == target.casefold()
     if re.fullmatch(r"[\[\](){}<>\s]+", target):
-        return said.replace(" ", "") == target.replace(" ", "")
-    return _plain(said) == _plain(target)
+        return answer.replace(" ", "") == target.replace(" ", "")
+    return _plain(answer) == _plain(target)

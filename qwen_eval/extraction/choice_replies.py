@@ -1,13 +1,11 @@
-"""Read the letter A, B, C or D from what a chat model replied to a multiple-choice question.
+"""The letter A, B, C or D in a chat model's reply to a multiple-choice question: protocol and robust extraction.
 
 Used by evaluate_mmlu.py (`read_letter_en`), evaluate_ceval.py and evaluate_cmmlu.py (`read_letter_zh`) with --chat.
 
-Two readings of each reply:
-
-* protocol (`read_letter_*`): the five steps the reported numbers were measured with, defects included. It always names
-  a letter: where no step finds one, the choice nearest in spelling is taken, so that an empty reply counts as `A`. It
-  believes "We can rule out D and B. Therefore, A." to say D, and "A plant needs light. So B" to say A.
-* robust (`robust_letter_*`, see letters.py): what a careful reader would say; None when the reply names none.
+* protocol (`read_letter_*`): the five steps that the reported numbers were measured with, defects included. It always
+  gives a letter: where no step finds one, the choice nearest in spelling is taken, so an empty reply counts as `A`.
+  "We can rule out D and B. Therefore, A." gives D, and "A plant needs light. So B" gives A.
+* robust (`robust_letter_*`, see letters.py): what a careful reader would say; None when the reply names no choice.
 
 `row` holds the texts of the choices under `A`, `B`, `C`, `D` and, for Chinese, the `question`.
 """
@@ -41,7 +39,7 @@ PROTOCOL_EN = [
 
 
 def read_letter_en(row: Mapping[str, str], reply: str) -> str:
-    """The published reading of a reply to an English question."""
+    """Protocol extraction from a reply to an English question."""
     for letter in _longest_first(row):
         reply = re.sub(re.escape(row[letter].rstrip(".")), letter, reply, flags=re.IGNORECASE)
     return _first_match(PROTOCOL_EN, reply) or _nearest_choice(row, reply)
@@ -68,8 +66,8 @@ PROTOCOL_ZH = [
 
 
 def read_letter_zh(row: Mapping[str, str], reply: str) -> str:
-    """The published reading of a reply to a Chinese question (C-Eval; CMMLU by the same rules)."""
-    # A model often says the question again with the blank filled in: the words before it then announce the answer.
+    """Protocol extraction from a reply to a Chinese question (C-Eval; CMMLU by the same rules)."""
+    # A model often repeats the question with the blank filled in: the words before the blank then announce the answer.
     last_clause = row["question"].rstrip("。").split("。")[-1].split("_")
     before_blank, after_blank = last_clause[0], last_clause[-1]
     if len(before_blank.strip()) > 4:
@@ -101,6 +99,6 @@ def _nearest_choice(row: Mapping[str, str], reply: str) -> str:
     return LETTERS[texts.index(process.extractOne(reply, texts)[0])]
 
 
-# --- robust: one reader of both languages, for a Chinese question may be answered in English ---
+# --- robust: the same for both languages, for a Chinese question may be answered in English ---
 
 robust_letter_en = robust_letter_zh = read_letter

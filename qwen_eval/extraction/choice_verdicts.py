@@ -1,12 +1,12 @@
-"""What a reply says of each choice, right or wrong ("A is wrong because ... B is right", A错误。B正确。), and which one
-it means by that."""
+"""What a reply calls right and wrong ("A is wrong because ... B is right", A错误。B正确。), and
+the choice that this leaves."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from qwen_eval.extraction.choice_words import ALONE, FLAGS, LETTERS, L, T, letter_of
+from qwen_eval.extraction.choice_words import FLAGS, LETTER, LETTERS, MARK, NOT_BEFORE, NOT_BEHIND, letter_of
 
 WRONG = re.compile(
     r"(?:\bnot|n't|\bnever|\bneither|\bcannot be)\s+(?:\w+\s+){0,2}?(?:correct|right|true|accurate|valid|suitable|"
@@ -23,16 +23,17 @@ RIGHT = re.compile(
     FLAGS,
 )
 # "A" in front of a small word is an article, unless it is one of these.
-LONE_A = (
+NO_ARTICLE = (
     r"A(?!\s+(?!(?:and|or|nor|because|cannot|seems|looks)\b|(?:is|was|are|would|can|could|does|has|may|might)(?:n't)?\b)"
     r"[a-z])"
 )
-LONE = rf"(?-i:{ALONE[0]}(?:[B-D]|{LONE_A}){ALONE[1]}(?![股超]))"
+LETTER_ALONE = rf"(?-i:{NOT_BEHIND}(?:[B-D]|{NO_ARTICLE}){NOT_BEFORE}(?![股超]))"
 TOKEN = re.compile(
     rf"(?P<others>\b(?:others?|remaining|the rest)\b|其他|其余|另外)"
-    rf"|(?P<out>\b(?:neither|rul(?:e|ing) out|eliminat(?:e|ing)|exclud(?:e|ing)|reject|discard)\b|排除了?(?=\s*{L})"
-    rf"|(?:\bnot|n't)(?: be)?(?=\s+(?:option\s+)?{L})|不[是选](?={L}))"
-    rf"|(?P<subject>{LONE}|{T})|(?P<wrong>{WRONG.pattern})|(?P<right>{RIGHT.pattern})"
+    rf"|(?P<out>\b(?:neither|rul(?:e|ing) out|eliminat(?:e|ing)|exclud(?:e|ing)|reject|discard)\b"
+    rf"|排除了?(?=\s*{LETTER})"
+    rf"|(?:\bnot|n't)(?: be)?(?=\s+(?:option\s+)?{LETTER})|不[是选](?={LETTER}))"
+    rf"|(?P<subject>{LETTER_ALONE}|{MARK})|(?P<wrong>{WRONG.pattern})|(?P<right>{RIGHT.pattern})"
     rf"|(?P<contrast>\b(?:but|however|yet)\b|但|然而|不过|可是)",
     FLAGS,
 )
@@ -41,8 +42,8 @@ FAR = 300  # characters between a choice and what is said of it
 
 
 def verdicts(text: str) -> dict[str, bool]:
-    """What the reply says of each choice, right or wrong; the last verdict on each counts."""
-    said: dict[str, bool] = {}
+    """For each choice that the reply judges, whether it calls it right; the last verdict on each counts."""
+    judged_right: dict[str, bool] = {}
     group: list[str] = []  # the choices that the next verdict is about
     judged, contrast, out, end = False, False, False, 0
     for token in TOKEN.finditer(text):
@@ -56,23 +57,26 @@ def verdicts(text: str) -> dict[str, bool]:
             group = [*group, letter] if joined and not judged else [letter]
             judged, contrast, end = False, False, token.end()
             if out:
-                said[letter] = False
+                judged_right[letter] = False
         elif kind in ("wrong", "right") and group and not out and token.start() - end < FAR:
             if not judged or contrast:
-                said.update(dict.fromkeys(group, kind == "right"))
+                judged_right.update(dict.fromkeys(group, kind == "right"))
             judged, contrast = True, False
         elif kind == "others":
             group = []
         elif kind == "contrast":
             contrast = True
-    return said
+    return judged_right
 
 
-def meant(said: Mapping[str, bool], asks_for_wrong: bool) -> str | None:
-    """The one called right; the one that is left when all others are called wrong; the one called wrong where all
-    others are right, or where the question asks for it. None where that is none of the choices, or several."""
-    right = [letter for letter in said if said[letter]]
-    wrong = [letter for letter in said if not said[letter]]
+def choice_from(verdicts: Mapping[str, bool], asks_for_wrong: bool) -> str | None:
+    """The choice that the verdicts leave, None where that is none or several.
+
+    It is the one called right; the one not judged when all others are called wrong; or the one called wrong when all
+    others are called right, or when the question asks for a wrong one.
+    """
+    right = [letter for letter in verdicts if verdicts[letter]]
+    wrong = [letter for letter in verdicts if not verdicts[letter]]
     if len(right) == 1:
         return right[0]
     if len(wrong) == len(LETTERS) - 1:

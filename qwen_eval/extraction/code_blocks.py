@@ -1,8 +1,8 @@
-"""The code in a reply: fenced blocks and the text between them, however a model has written them.
+"""The parts of a reply with code in it: fenced blocks and the text between them, however a model has written them.
 
-Fences as in CommonMark (of three or more backticks or tildes, in lists, in quotes), and as models write them besides:
-with the first line of code behind the opening fence, closed behind the last line of code, on one line, never closed, or
-with a fence inside a docstring.
+Fences are those of CommonMark (three or more backticks or tildes, also in lists and quotes), and those that models
+write besides: with the first line of code behind the opening fence, with the closing fence behind the last line of
+code, on one line, never closed, or with a fence inside a docstring.
 """
 
 import ast
@@ -51,9 +51,9 @@ class Piece(NamedTuple):
     fenced: bool
 
 
-def readings(reply: str) -> Iterator[str]:
-    """The reply as it may be read, the most likely first: without the model's thoughts, and then with them; as it is,
-    and as it would be if something had been done to it that is no part of a program."""
+def possible_texts(reply: str) -> Iterator[str]:
+    """The texts that a reply may stand for, the most likely first: without the model's thoughts, then with them; each
+    as it is, then with something undone that is no part of a program (`> ` or line numbers before each line ...)."""
     plain = re.sub(rf"^[{ZERO_WIDTH}]+", "", plain_lines(reply), flags=re.MULTILINE)
     plain = _WIDE_INDENT.sub(lambda spaces: " " * len(spaces[0]), plain)
     if _HTML.search(plain):
@@ -95,7 +95,8 @@ _UNDO: tuple[Callable[[str], str], ...] = (
 
 def pieces(text: str) -> list[Piece]:
     """The blocks and the texts between them, in order; none is empty."""
-    lines, found = text.split("\n"), []
+    lines = text.split("\n")
+    parts: list[Piece] = []
     outside: list[str] = []
     number = 0
     while number < len(lines):
@@ -105,12 +106,12 @@ def pieces(text: str) -> list[Piece]:
             number += 1
             continue
         outside.append(opening.groupdict().get("text") or "")
-        found.append(Piece("\n".join(outside), False))
+        parts.append(Piece("\n".join(outside), False))
         content, number, behind = _block(opening, lines, number)
-        found.append(Piece(content, True))
+        parts.append(Piece(content, True))
         outside = [behind]
-    found.append(Piece("\n".join(outside), False))
-    return [piece for piece in found if piece.text.strip()]
+    parts.append(Piece("\n".join(outside), False))
+    return [piece for piece in parts if piece.text.strip()]
 
 
 def without_tags(text: str) -> str:
@@ -138,12 +139,12 @@ def _block(opening: re.Match[str], lines: list[str], start: int) -> tuple[str, i
         line = lines[number]
         for _ in range(quote):
             line = _QUOTE.sub("", line, count=1)
-        found = closing.fullmatch(line)
-        if found and (not found[1].strip() or not found[2].strip()):
-            last = [found[1].rstrip()] if found[1].strip() else []
+        end = closing.fullmatch(line)
+        if end and (not end[1].strip() or not end[2].strip()):
+            last = [end[1].rstrip()] if end[1].strip() else []
             code = "\n".join(_outdented([*content, *last], width))
-            opens = found[2].strip() and _LANGUAGE.fullmatch(found[2])  # the next block, this one was not closed
-            ends.append((code, number if opens else number + 1, "" if opens else found[2]))
+            opens = end[2].strip() and _LANGUAGE.fullmatch(end[2])  # the next block, this one was not closed
+            ends.append((code, number if opens else number + 1, "" if opens else end[2]))
             if not _in_docstring(code):
                 return ends[-1]
         content.append(line)

@@ -1,4 +1,4 @@
-"""The formula that a reply gives as its answer, and when two answers with units or equations can be equal at all."""
+"""Robust extraction of a formula, and when two answers with units can be equal at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 from qwen_eval.extraction.replies import questions, sentence, without_reason
 
-# --- reading ---
+# --- extraction ---
 
 NUMBER = r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
 MATH = r"\$\$?(?P<dollars>[^$]+?)\$\$?|\\\((?P<round>.+?)\\\)|\\\[(?P<square>.+?)\\\]"
@@ -18,52 +18,53 @@ PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 
 
 def read_formula(reply: str) -> str | None:
-    """robust: the formula that the reply announces as its answer, else its last box, its last one in bold, its last
-    formula or number; without dollar signs around it, in LaTeX. None without any.
+    """The formula that the reply announces as its answer, else its last box, its last one in bold, its last formula or
+    number; in LaTeX, without dollar signs around it. None without any.
 
     What follows it ("The answer is $2$. Check: ...", "2, as required") is no part of it.
     """
     for text in questions(reply, formulas=True):
-        said = [_latex(one.text) if one.boxed else _announced(one.text, one.outright) for one in text.announced()]
-        values = [found for found in said if found and (re.search(r"\d", found) or not PROSE.search(found))]
-        if found := next((found for found in [*values, *said] if found), None):
-            return found
+        answers = [_latex(one.text) if one.boxed else _announced(one.text, one.outright) for one in text.announced()]
+        values = [answer for answer in answers if answer and (re.search(r"\d", answer) or not PROSE.search(answer))]
+        if answer := next((answer for answer in [*values, *answers] if answer), None):
+            return answer
         for start, end in reversed(text.bold):
-            if BARE.match(text.text[start:end]) and (found := _announced(text.text[start:end], outright=False)):
-                return found
+            if BARE.match(text.text[start:end]) and (answer := _announced(text.text[start:end], outright=False)):
+                return answer
         if places := list(re.finditer(rf"{MATH}|(?P<number>{NUMBER})", text.text, re.DOTALL)):
             return _latex(_inside(places[-1]))
     return None
 
 
-def _announced(said: str, outright: bool) -> str | None:
-    """The formula that an announcement is followed by. outright: words may stand before it; else only where they end
-    the reply ("Answer: even"), for they may begin a solution."""
-    said = said.strip().lstrip(":").strip()
-    if not ANY_MATH.match(said):
-        clause = without_reason(sentence(said)).strip(" \t,\"'") or sentence(said)
-        whole = outright or BARE.match(clause) or len(said) - len(clause) < 3
+def _announced(behind: str, outright: bool) -> str | None:
+    """The formula behind an announcement. outright: words may stand before it; else only where they end the reply
+    ("Answer: even"), for they may begin a solution."""
+    behind = behind.strip().lstrip(":").strip()
+    if not ANY_MATH.match(behind):
+        clause = without_reason(sentence(behind)).strip(" \t,\"'") or sentence(behind)
+        whole = outright or BARE.match(clause) or len(behind) - len(clause) < 3
         if not clause or (PROSE.search(clause) and not whole):
             return None
         inside = ANY_MATH.search(clause)
         if inside is None:
             numbers = re.findall(NUMBER, clause)
             return _latex(numbers[-1] if len(PROSE.findall(clause)) > 2 and numbers else clause)
-        said = clause[inside.start() :]
+        behind = clause[inside.start() :]
     parts = []
-    while found := ANY_MATH.match(said):
-        parts.append(_inside(found))
-        said = said[found.end() :]
-        joined = re.match(AND, said, re.IGNORECASE)
-        if joined is None or not ANY_MATH.match(said[joined.end() :]):
+    while formula := ANY_MATH.match(behind):
+        parts.append(_inside(formula))
+        behind = behind[formula.end() :]
+        joined = re.match(AND, behind, re.IGNORECASE)
+        if joined is None or not ANY_MATH.match(behind[joined.end() :]):
             break
-        said = said[joined.end() :]
-    unit = re.match(r"\s*(?:" + "|".join(UNITS.values()) + r")(?![A-Za-z])", said, re.IGNORECASE)
+        behind = behind[joined.end() :]
+    unit = re.match(r"\s*(?:" + "|".join(UNITS.values()) + r")(?![A-Za-z])", behind, re.IGNORECASE)
     return _latex(", ".join(parts) + (f"\\text{{ {unit[0].strip()}}}" if unit else ""))
 
 
-def _inside(found: re.Match[str]) -> str:
-    return next(part for part in found.groups() if part is not None).strip()
+def _inside(formula: re.Match[str]) -> str:
+    """What stands between the dollars or brackets."""
+    return next(str(part) for part in formula.groups() if part is not None).strip()
 
 
 SYMBOLS = {
@@ -73,9 +74,9 @@ SYMBOLS = {
 
 
 def _latex(text: str) -> str:
-    """The formula in LaTeX, where it has characters such as ½, x² and √2, without what is no part of it."""
-    text = re.sub("[¼-¾⅐-⅞]", lambda found: _fraction(found[0]), text)
-    text = re.sub("[⁰¹²³⁴-⁹]+", lambda found: f"^{{{unicodedata.normalize('NFKC', found[0])}}}", text)
+    """The formula in LaTeX, also where it has characters such as ½, x² and √2; without a full stop behind it."""
+    text = re.sub("[¼-¾⅐-⅞]", lambda match: _fraction(match[0]), text)
+    text = re.sub("[⁰¹²³⁴-⁹]+", lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}", text)
     text = re.sub(r"√\s*(\w+|\([^()]*\))", r"\\sqrt{\1}", text)
     for symbol, command in SYMBOLS.items():
         text = text.replace(symbol, command)
@@ -110,10 +111,10 @@ def unit_of(answer: str) -> str | None:
     """The one known unit of an answer with a number in it; None without one, or with several ("mile per hour")."""
     if not re.search(r"\d", answer):
         return None
-    found = [
+    units = [
         name for name, words in UNITS.items() if re.search(rf"(?<![A-Za-z\\])(?:{words})(?![A-Za-z])", answer, re.I)
     ]
-    return found[0] if len(found) == 1 else None
+    return units[0] if len(units) == 1 else None
 
 
 def in_the_same_unit(gold: str, answer: str) -> str | None:

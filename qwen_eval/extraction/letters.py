@@ -1,6 +1,6 @@
-"""The letter that a reply to a multiple-choice question means, as a careful reader of English and Chinese takes it.
+"""Robust extraction of a letter: the choice that a careful reader of English and Chinese finds in a reply.
 
-`read_letter(row, reply)` tries, in this order:
+`read_letter(row, reply)` looks, in this order, for
 
 1. an announcement ("the answer is B", "I choose B", 故选B, B是最佳选择, a box); of several the last one counts;
 2. bold words that name one choice; a letter that the reply begins with, or that stands alone in its last line;
@@ -8,7 +8,7 @@
    left when all others are called wrong, or the one wrong among all others right;
 4. the only choice that is named at all, by its text or by its letter.
 
-"A and B", or an announcement of several letters, names none.
+"A and B", or an announcement of several letters, gives no letter.
 """
 
 from __future__ import annotations
@@ -16,24 +16,36 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from qwen_eval.extraction.choice_verdicts import LONE, RIGHT, WRONG, meant, verdicts
-from qwen_eval.extraction.choice_words import FLAGS, LETTERS, MARKS, OPEN, L, T, X, letter_of, mark_choices
+from qwen_eval.extraction.choice_verdicts import LETTER_ALONE, RIGHT, WRONG, choice_from, verdicts
+from qwen_eval.extraction.choice_words import (
+    CHOICE,
+    FLAGS,
+    LETTER,
+    LETTERS,
+    MARK,
+    MARKS,
+    OPENING,
+    letter_of,
+    mark_choices,
+)
 from qwen_eval.extraction.replies import NEGATION, Text, questions, supposed
 
 
 def read_letter(row: Mapping[str, str], reply: str) -> str | None:
-    """robust: the letter that the reply means; None where it means none, or several.
+    """The letter that the reply gives; None where it gives none, or several.
 
     row: the texts of the choices under `A` to `D`, and the `question`, which may ask for the wrong one.
     """
     asks_for_wrong = ASKS_FOR_WRONG.search(row.get("question", "")) is not None
     for text in questions(reply):
         text = text._replace(text=mark_choices(row, text.text))
-        found = _announced(text, asks_for_wrong)
-        if found is None:
-            found = _bold(text) or _first(text.text) or _last_line(text.text)
-        said = {} if found else verdicts(text.text)
-        if letter := found or meant(said, asks_for_wrong) or _only_one_named(text.text, said):
+        letter = _announced(text, asks_for_wrong)
+        if letter is None:
+            letter = _bold(text) or _first(text.text) or _last_line(text.text)
+        if letter is None:
+            judged = verdicts(text.text)
+            letter = choice_from(judged, asks_for_wrong) or _only_one_named(text.text, judged)
+        if letter:
             return letter if letter in LETTERS else None
     return None
 
@@ -47,30 +59,30 @@ CHOSEN = [
     re.compile(pattern, FLAGS)
     for pattern in (
         r"\b(?:choose|chose|pick|select|go(?:ing)? with|opt for|vote for|settle on|guess|left with"
-        rf"|lean(?:ing)? (?:to|towards?))\b{X}(?!\s+(?:would|is|was)\b)",
+        rf"|lean(?:ing)? (?:to|towards?))\b{CHOICE}(?!\s+(?:would|is|was)\b)",
         rf"\b(?:correct|right|best|selected)\s+(?:option|choice|one|statement)\b"
-        rf"(?:(?!{NEGATION}|{L})[^.;:\n]){{0,60}}?(?:\b(?:is|be)\b|[:=])\s*{HEDGE}{X}",
-        rf"(?<!option )(?<!choice )\b(?:choice|option)\s*(?:\bis\b|[:=])\s*{HEDGE}{X}",
-        rf"\b(?:must|should|would|has to|can only) be{X}",
-        rf"\b(?:no,? wait|wait|actually|i mean|my (?:pick|guess|selection|vote|conclusion) is)\b,?\s*{HEDGE}{X}",
+        rf"(?:(?!{NEGATION}|{LETTER})[^.;:\n]){{0,60}}?(?:\b(?:is|be)\b|[:=])\s*{HEDGE}{CHOICE}",
+        rf"(?<!option )(?<!choice )\b(?:choice|option)\s*(?:\bis\b|[:=])\s*{HEDGE}{CHOICE}",
+        rf"\b(?:must|should|would|has to|can only) be{CHOICE}",
+        rf"\b(?:no,? wait|wait|actually|i mean|my (?:pick|guess|selection|vote|conclusion) is)\b,?\s*{HEDGE}{CHOICE}",
         r"\b(?:therefore|thus|hence|so|conclusion|overall|finally|it's|it is|think|believe|say|leaves|leaving|"
         r"probably|likely|rather)\b"
-        rf"[,:]?\s+(?:(?:it|this|that)(?:'s|\s+is)\s+|that leaves\s+)?{HEDGE}{X}{ENDS}",
-        rf"{X}[\s\"')\]]*(?:is|would be|must be|should be|seems|appears|remains|looks)\s+(?:to be\s+)?{BEST}"
+        rf"[,:]?\s+(?:(?:it|this|that)(?:'s|\s+is)\s+|that leaves\s+)?{HEDGE}{CHOICE}{ENDS}",
+        rf"{CHOICE}[\s\"')\]]*(?:is|would be|must be|should be|seems|appears|remains|looks)\s+(?:to be\s+)?{BEST}"
         rf"(?:answer|choice|option|one|response|solution|best|(?:more|most) \w+)\b"
         rf"(?!\s+(?:of|if|only if)\b|\s+(?:that|which)\s+\w+\s+(?:not|wrong|incorrect|false)\b)",
-        rf"(?:选择|选定|选的是|选了|选){X}",
-        rf"(?:而是|应为|应是|应该是|应当是|应该为|[,，]\s*为|^\s*是){X}",
-        rf"(?:综上(?:所述)?|因此|所以|故|于是|可见|可知)[,，:]?\s*(?:应?该?(?:是|为))?{X}(?:选?项)?{ENDS}",
+        rf"(?:选择|选定|选的是|选了|选){CHOICE}",
+        rf"(?:而是|应为|应是|应该是|应当是|应该为|[,，]\s*为|^\s*是){CHOICE}",
+        rf"(?:综上(?:所述)?|因此|所以|故|于是|可见|可知)[,，:]?\s*(?:应?该?(?:是|为))?{CHOICE}(?:选?项)?{ENDS}",
         rf"(?:正确|对|符合[^。\n,，;]{{0,8}}|最佳|合适|恰当|准确|合理)的?(?:选?项|选择|答案|说法|一项|描述|表述)?"
-        rf"(?:应?该?(?:是|(?<![因认以])为)|:){X}",
-        rf"{X}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)?(?:本题|此题)?的?(?:(?:最佳|最好|正确)的?(?:答案|选项|选择|一项)"
+        rf"(?:应?该?(?:是|(?<![因认以])为)|:){CHOICE}",
+        rf"{CHOICE}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)?(?:本题|此题)?的?(?:(?:最佳|最好|正确)的?(?:答案|选项|选择|一项)"
         r"|最为?(?:合适|恰当|符合|准确|正确|合理))",
-        rf"{X}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)(?:本题|此题)?的?答案",
+        rf"{CHOICE}\)?\s*(?:选?项)?\s*(?:是|为|才是|即为|就是)(?:本题|此题)?的?答案",
     )
 ]
 WRONG_ONE = re.compile(
-    rf"(?:错误|有误|不正确|不(?:符合|属于|包括|恰当|合适)[^。\n,，;]{{0,8}}?)的?(?:选?项|说法|一项|描述|表述)?(?:是|为|:){X}",
+    rf"(?:错误|有误|不正确|不(?:符合|属于|包括|恰当|合适)[^。\n,，;]{{0,8}}?)的?(?:选?项|说法|一项|描述|表述)?(?:是|为|:){CHOICE}",
     FLAGS,
 )
 ASKS_FOR_WRONG = re.compile(
@@ -82,31 +94,33 @@ NEGATED = re.compile(
 )
 SEVERAL = re.compile(
     rf"[\s\"')\]}}】]*(?:选?项)?\s*(?:(?P<comma>,)\s*(?:and\s+|or\s+)?|/|&|、|\band\b|\bor\b|和|或|与|及|以及)"
-    rf"{OPEN}(?:option\s+|选项)?(?P<x>{L}|{T})",
+    rf"{OPENING}(?:option\s+|选项)?(?P<choice>{LETTER}|{MARK})",
     FLAGS,
 )
-DIRECT = re.compile(rf"[\s-]*{HEDGE}{X}", FLAGS)
+DIRECT = re.compile(rf"[\s-]*{HEDGE}{CHOICE}", FLAGS)
 NONE = "none"  # an announcement that names several choices
 
 
 def _announced(text: Text, asks_for_wrong: bool) -> str | None:
     """The letter of the last announcement, `NONE` where it names several, None without one."""
-    found: dict[int, str] = {}
-    for said in text.announced():
-        if match := DIRECT.match(said.text):
-            found[said.start + match.start("x")] = _one(said.text, match)
+    by_place: dict[int, str] = {}
+    for announcement in text.announced():
+        if match := DIRECT.match(announcement.text):
+            by_place[announcement.start + match.start("choice")] = _one(announcement.text, match)
     for pattern in (*CHOSEN, *([WRONG_ONE] if asks_for_wrong else [])):
         for match in pattern.finditer(text.text):
-            if not NEGATED.search(text.text[: match.start()][-20:]) and not supposed(text.text[: match.start("x")]):
-                found.setdefault(match.start("x"), _one(text.text, match))
-    return found[max(found)] if found else None
+            if not NEGATED.search(text.text[: match.start()][-20:]) and not supposed(
+                text.text[: match.start("choice")]
+            ):
+                by_place.setdefault(match.start("choice"), _one(text.text, match))
+    return by_place[max(by_place)] if by_place else None
 
 
 def _one(text: str, match: re.Match[str]) -> str:
     """The letter of the match, `NONE` where another one stands beside it ("A and B", A、B, but not "B, A is wrong")."""
-    letter = letter_of(match["x"])
+    letter = letter_of(match["choice"])
     more = SEVERAL.match(text, match.end())
-    if more and letter_of(more["x"]) != letter:
+    if more and letter_of(more["choice"]) != letter:
         rest = re.split(r"[.。;；\n]", text[more.end() :], maxsplit=1)[0]
         if not more["comma"] or not (WRONG.search(rest) or re.match(r"\s*\w", rest)):
             return NONE
@@ -115,22 +129,24 @@ def _one(text: str, match: re.Match[str]) -> str:
 
 # --- 2: bold, first, last ---
 
-NAMED = re.compile(rf"\W*(?:(?:the|my|final|correct|right|best|is|选|是|为)\b\W*)*{X}(?=[\s)\].:,，。、-]|$)", FLAGS)
+NAMED = re.compile(
+    rf"\W*(?:(?:the|my|final|correct|right|best|is|选|是|为)\b\W*)*{CHOICE}(?=[\s)\].:,，。、-]|$)", FLAGS
+)
 FIRST = re.compile(
-    rf"[^\w{MARKS}]*(?:(?:option|choice|选项)\s*)?(?P<x>{L})(?:选?项)?(?=\s*(?:[.):、。,，;\]\"'-]|$))", FLAGS
+    rf"[^\w{MARKS}]*(?:(?:option|choice|选项)\s*)?(?P<choice>{LETTER})(?:选?项)?(?=\s*(?:[.):、。,，;\]\"'-]|$))", FLAGS
 )
 HEAD = re.compile(r"(?:^|[.;。；!?]\s+)\W*(?:(?:option|choice) |选项)?((?-i:[A-D]))\s*[.):、-]", FLAGS)
-LAST_LINE = re.compile(rf"[^\w{MARKS}]*(?:(?:option|choice|选项)\s*)?{X}(?:选?项)?[^\w{MARKS}]*", FLAGS)
+LAST_LINE = re.compile(rf"[^\w{MARKS}]*(?:(?:option|choice|选项)\s*)?{CHOICE}(?:选?项)?[^\w{MARKS}]*", FLAGS)
 
 
 def _bold(text: Text) -> str | None:
-    """The letter that the bold words name, where all of them that name one name the same, and do not judge it."""
-    found = set()
+    """The letter in bold words, if there is just one, and nothing is said of its being right or wrong."""
+    letters = set()
     for start, end in text.bold:
         words = text.text[start:end]
         if (match := NAMED.match(words)) and not _judged(words[match.end() :] + text.text[end : end + 30]):
-            found.add(_one(words, match))
-    return found.pop() if len(found) == 1 else None
+            letters.add(_one(words, match))
+    return letters.pop() if len(letters) == 1 else None
 
 
 def _first(text: str) -> str | None:
@@ -139,14 +155,14 @@ def _first(text: str) -> str | None:
     heads = HEAD.findall(text)
     if not match or _judged(text[match.end() : match.end() + 30]) or (heads[:1] == ["A"] and len(set(heads)) > 1):
         return None
-    return None if SEVERAL.match(text, match.end()) else letter_of(match["x"])
+    return None if SEVERAL.match(text, match.end()) else letter_of(match["choice"])
 
 
 def _last_line(text: str) -> str | None:
     """The letter that stands alone in the last line, with its text perhaps, unless that ends a list of the choices."""
     line = text.rstrip().rpartition("\n")[2]
     match = LAST_LINE.fullmatch(line)
-    return letter_of(match["x"]) if match and len(set(HEAD.findall(text))) < 2 else None
+    return letter_of(match["choice"]) if match and len(set(HEAD.findall(text))) < 2 else None
 
 
 def _judged(after: str) -> bool:
@@ -168,11 +184,11 @@ DENIED = re.compile(
 )
 
 
-def _only_one_named(text: str, said: Mapping[str, bool]) -> str | None:
-    named = _named(re.finditer(T, text), text) or _named(re.finditer(LONE, text), text)
-    named -= {letter for letter in said if not said[letter]}
+def _only_one_named(text: str, judged: Mapping[str, bool]) -> str | None:
+    named = _named(re.finditer(MARK, text), text) or _named(re.finditer(LETTER_ALONE, text), text)
+    named -= {letter for letter in judged if not judged[letter]}
     return named.pop() if len(named) == 1 else None
 
 
-def _named(found: Iterator[re.Match[str]], text: str) -> set[str]:
-    return {letter_of(match[0]) for match in found if not DENIED.search(text[: match.start()][-20:])}
+def _named(matches: Iterator[re.Match[str]], text: str) -> set[str]:
+    return {letter_of(match[0]) for match in matches if not DENIED.search(text[: match.start()][-20:])}

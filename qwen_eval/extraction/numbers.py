@@ -1,4 +1,4 @@
-"""The number that a reply gives as its answer, read as a person would."""
+"""Robust extraction of a number: the one that a careful reader takes for the answer of a reply."""
 
 import math
 import re
@@ -15,14 +15,14 @@ ANY_NUMBER = re.compile(
 
 
 def read_number(reply: str) -> float | None:
-    """robust: the number that the reply announces as its answer, else its last one in bold, else its last one.
+    """The number that the reply announces as its answer, else its last one in bold, else its last one.
 
-    Of several announcements the last counts, but not one in a question that the model goes on with. None without a
-    number.
+    Of several announcements the last counts, but not one in a further question that the model asks itself. None without
+    a number.
     """
     for text in questions(reply):
-        for said in text.announced():
-            if (value := _announced(said.text, said.outright)) is not None:
+        for announcement in text.announced():
+            if (value := _announced(announcement.text, announcement.outright)) is not None:
                 return value
         if (value := _bold(text)) is not None or (value := last_number(text.text)) is not None:
             return value
@@ -31,8 +31,8 @@ def read_number(reply: str) -> float | None:
 
 def last_number(text: str) -> float | None:
     """The last number in `text` with sign, commas and decimals; None without one."""
-    found = list(ANY_NUMBER.finditer(text))
-    return _value(found[-1]["sign"], found[-1]["number"]) if found else None
+    numbers = list(ANY_NUMBER.finditer(text))
+    return _value(numbers[-1]["sign"], numbers[-1]["number"]) if numbers else None
 
 
 def _value(sign: str | None, digits: str) -> float:
@@ -52,9 +52,9 @@ WORDS = """zero one two three four five six seven eight nine ten eleven twelve t
     seventeen eighteen nineteen twenty""".split()
 
 
-def _announced(said: str, outright: bool) -> float | None:
-    """The number in the sentence that an announcement begins."""
-    clause = sentence(said)
+def _announced(behind: str, outright: bool) -> float | None:
+    """The number in the sentence behind an announcement; outright: words may stand before it."""
+    clause = sentence(behind)
     head = without_reason(clause)
     if not ANY_NUMBER.search(head):
         word = re.match(r"[a-z]+", head.lower())
@@ -70,7 +70,8 @@ def _announced(said: str, outright: bool) -> float | None:
         first = result or first
     if first is None:
         return last_number(head)
-    return _value(first["sign"], first["number"]) * 10 ** int(first["power"] or 0) / int(first["below"] or 1)
+    value = _value(first["sign"], first["number"])
+    return float(value * 10 ** int(first["power"] or 0) / int(first["below"] or 1))
 
 
 SUM = re.compile(
@@ -80,13 +81,13 @@ HEADING = re.compile(r"\W*(?:\d+[.)]\s|step|part|第|步)|.*:$", re.IGNORECASE)
 
 
 def _bold(text: Text) -> float | None:
-    """The number of the last bold words that are no heading; its sign may stand before them."""
+    """The number in the last bold words that are no heading; its sign may stand before them."""
     for start, end in reversed(text.bold):
         if HEADING.match(text.text[start:end]) or text.text[end : end + 1] == ":":
             continue
-        found = [number for number in ANY_NUMBER.finditer(text.text, max(0, start - 1), end) if number.end() > start]
-        if found:
-            return _value(found[-1]["sign"], found[-1]["number"])
+        numbers = [match for match in ANY_NUMBER.finditer(text.text, max(0, start - 1), end) if match.end() > start]
+        if numbers:
+            return _value(numbers[-1]["sign"], numbers[-1]["number"])
     return None
 
 

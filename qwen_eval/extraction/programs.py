@@ -1,11 +1,11 @@
-"""The program in a reply: the definition that was asked for, and what it needs.
+"""Robust extraction of a program: the definition that was asked for, and what it needs.
 
 A model writes more than the function: examples that fail, `input()`, an endless loop, imports of what is not installed,
 a second solution. Of the reply's statements those are kept that bind a wanted name, or bind or change a name that these
 use, and so on; nothing is ever run to find that out. Helpers may stand in other blocks than the function.
 
-This is the robust reading of the code benchmarks. It chooses one program, without its tests. The scripts count a reply
-as right by it also where the protocol's program passes: robust reads again what the protocol failed, and never less.
+One program is chosen, without a look at the tests. The scripts count a reply as right by the robust extraction also
+when the protocol's program passes, so the robust figure is never the lower one.
 """
 
 import ast
@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import takewhile
 
-from qwen_eval.extraction.code_blocks import Piece, pieces, readings, without_tags
+from qwen_eval.extraction.code_blocks import Piece, pieces, possible_texts, without_tags
 from qwen_eval.extraction.python_source import (
     FUNCTIONS,
     Chunk,
@@ -68,8 +68,8 @@ def defined(reply: str, names: Set[str], before: str = "") -> str | None:
 
 
 def _divisions(reply: str) -> Iterator[list[Piece]]:
-    """Each reading of a reply in its pieces, and undivided: it may be a program that has a fence in a string."""
-    for text in dict.fromkeys(readings(reply)):
+    """Each text that a reply may stand for, in its pieces, and undivided: a program may have a fence in a string."""
+    for text in dict.fromkeys(possible_texts(reply)):
         parts = pieces(text)
         if not parsed(text):
             yield parts
@@ -84,8 +84,8 @@ def _defines(chunk: Chunk) -> set[str]:
 def _aliases(source: str, names: Set[str]) -> str:
     """Assignments by which a method of a class is called like a function."""
     classes = [node for node in parsed(source).body if isinstance(node, ast.ClassDef)]  # type: ignore[union-attr]
-    found = [(node.name, part.name) for node in classes for part in node.body if isinstance(part, FUNCTIONS)]
-    return "".join(f"\n{name} = {owner}().{name}" for owner, name in found if name in names)
+    methods = [(node.name, part.name) for node in classes for part in node.body if isinstance(part, FUNCTIONS)]
+    return "".join(f"\n{name} = {owner}().{name}" for owner, name in methods if name in names)
 
 
 def sources_in(text: str) -> Iterator[tuple[str, bool]]:
@@ -130,7 +130,7 @@ def continued(prompt: str, reply: str, name: str, as_is: bool) -> str | None:
     None where the reply does not, so that the function returns something. as_is: as it stands; else also from a block
     or a paragraph on, however it is indented. What the reply defines again is left out.
     """
-    for text in [next(readings(reply))] if as_is else dict.fromkeys(readings(reply)):
+    for text in [next(possible_texts(reply))] if as_is else dict.fromkeys(possible_texts(reply)):
         for part in [text] if as_is else _bodies(text):
             ways = [part] if as_is else [part, textwrap.indent(textwrap.dedent(part), "    "), "    " + part.lstrip()]
             sources = [longest_beginning(prompt + way) for way in ways]
@@ -179,8 +179,8 @@ def assemble(chunks: Sequence[Chunk], main: int, names: Iterable[str], first_onl
     kept: set[int] = set()
     seen: set[str] = set()
 
-    def keep(found: Iterable[Statement]) -> None:
-        for statement in found:
+    def keep(chosen: Iterable[Statement]) -> None:
+        for statement in chosen:
             if id(statement) not in kept:
                 kept.add(id(statement))
                 waiting.extend(sorted(statement.needs))

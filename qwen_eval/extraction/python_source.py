@@ -1,4 +1,4 @@
-"""Python source that may be none, and what its top-level statements bind, change and need; nothing is ever run."""
+"""Text that may be a Python program, and what its top-level statements bind, change and need; nothing is ever run."""
 
 import ast
 import re
@@ -12,11 +12,11 @@ _DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _COMPOUND = (*_DEFINITIONS, ast.If, ast.For, ast.While, ast.With, ast.Try)
 
-# --- Python that may be none ---
+# --- text that may be a program ---
 
 
 def parsed(source: str) -> ast.Module | None:
-    """The syntax tree of a program, None if it is none; its odd escapes are nobody's business here."""
+    """The syntax tree of a program, None where the text is no program. Warnings about odd escapes are left out."""
     return _parse(source)[0]
 
 
@@ -116,8 +116,7 @@ def statements(source: str, wanted: Set[str] = frozenset()) -> Chunk:
     wanted: names of functions; a call of one is a use of it and no preparation.
     """
     tree = parsed(source)
-    found = [_statement(source, node) for node in tree.body] if tree else []
-    chunk = [statement for statement in found if statement]
+    chunk = [made for node in tree.body if (made := _statement(source, node))] if tree else []
     imported = {name for s in chunk if isinstance(s.node, _IMPORTS) for name in s.binds}
     variables = {name for s in chunk if not isinstance(s.node, (*_DEFINITIONS, *_IMPORTS)) for name in s.binds}
     bodies = {s.node.name: _altered(s.node) for s in chunk if isinstance(s.node, FUNCTIONS)}

@@ -3,8 +3,8 @@
 `prompt(query, tools)` writes the one user turn that a chat model answers with `Thought:`, `Action:`, `Action Input:`
 lines or a `Final Answer:`. Source of the template: QwenLM/Qwen, examples/react_prompt.md.
 
-Replies are read in two ways. protocol: `read_action`, `calls_a_tool`, as the published evaluation does with
-`str.find`, defects included (QwenLM/Qwen, eval/evaluate_plugin.py). robust: `read_action_robust`, `read_final_answer`.
+Protocol extraction: `read_action`, `calls_a_tool`, as the published evaluation does with `str.find`, defects included
+(QwenLM/Qwen, eval/evaluate_plugin.py). Robust extraction: `read_action_robust`, `read_final_answer`.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def canonical_json_robust(text: str) -> str:
 
 def _python(text: str) -> tuple[Any, str | None, int]:
     """The longest Python literal at the beginning of the text; as json5.parse gives a value."""
-    ends = [found.end() for found in re.finditer(r"[}\]]", text)][-20:]
+    ends = [bracket.end() for bracket in re.finditer(r"[}\]]", text)][-20:]
     for end in reversed(ends):
         try:
             return ast.literal_eval(text[:end]), None, end
@@ -192,5 +192,5 @@ def _western(text: str) -> str:
 def read_final_answer(reply: str) -> str | None:
     """robust: the text behind the first `Final Answer:`, None where the reply gives none."""
     reply = plain_lines(reply)
-    found = _FINAL.search(reply)
-    return reply[found.end() :].strip() if found else None
+    label = _FINAL.search(reply)
+    return reply[label.end() :].strip() if label else None

@@ -1,11 +1,12 @@
-"""Make a model's reply plain before an answer is read from it, and find where it announces its answer.
+"""The clean-up before robust extraction: a reply in plain characters, and the places where it announces its answer.
 
-The robust extractions of all benchmarks begin here, so that a reply reads the same with other line ends, in
-full-width letters, in bold or in a box. The protocol extractions never do: they take a reply as it came, so that a
-carriage return or a byte order mark may change what they read, as it did in the published scripts.
+The robust extractions of all benchmarks begin here, so that other line ends, full-width letters, bold words or a box
+change nothing. The protocol extractions never do: they take a reply as it came, so that a carriage return or a byte
+order mark may change their answer, as it did in the published scripts.
 
-`questions(reply)` gives the reply as one or more `Text`s, for models that go on with questions of their own have
-answered the first. `Text.announced()` gives what stands behind "the answer is", `####`, 答案是 or in a box.
+`questions(reply)` cuts the reply where the model goes on to questions of its own, into one `Text` per question; the
+first belongs to the question asked. `Text.announced()` gives what stands behind "the answer is", `####`, 答案是 or in
+a box.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def plain_characters(reply: str) -> str:
     """The reply in plain characters: line ends, spaces, quotes, minus signs, wide forms; nothing zero-width in it."""
     text = re.sub("[\u2028\u2029\x85]", "\n", plain_lines(reply))
     text = re.sub(f"[{ZERO_WIDTH}\u00ad\u202a-\u202e]", "", text)
-    text = VARIANTS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    text = VARIANTS.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     # Thousands: behind a thin space, a wide comma or an apostrophe; behind a space where 070 would be no number.
     text = re.sub(rf"(?<=\d)(?:(?:{SPACES}|[，'’])(?=\d{{3}}(?!\d))| ?,? (?=0\d\d(?!\d)))", ",", text)
     text = re.sub(SPACES, " ", text)
@@ -48,14 +49,16 @@ def without_latex(text: str) -> str:
     return re.sub(r"\\(?=[%#&_])|\\?\$", "", text)
 
 
-LONGEST = 1_000  # characters of an answer
-MOST = 20  # announcements that are looked at: a model that repeats itself for long gives no other answer before
+MAX_ANSWER = 1_000  # characters of an answer
+MAX_ANNOUNCEMENTS = 20  # the last ones: a model that repeats itself for long gives no other answer before
 
 
-class Announced(NamedTuple):
-    """text: what stands behind an announcement, more than the answer, for where that ends depends on what is looked
-    for; of a box, what is in it. start: where it stands in the reply. outright: it is the answer, where behind a mere
-    `Answer:` a whole solution may stand.
+class Announcement(NamedTuple):
+    """A place where a reply announces its answer.
+
+    text: what stands behind it (of a box, what is in it). That is more than the answer, for where the answer ends
+    depends on what is looked for. start: where the text begins in the reply. outright: the answer follows at once
+    ("the answer is"); behind a mere `Answer:` a whole solution may stand. boxed: it is a box.
     """
 
     text: str
@@ -65,21 +68,22 @@ class Announced(NamedTuple):
 
 
 class Text(NamedTuple):
-    """The reply to one question in plain characters, without emphasis, and where its boxes and bold words stand."""
+    """The reply to one question in plain characters, without emphasis marks. boxes, bold: where its boxes and its bold
+    words begin and end."""
 
     text: str
     boxes: list[tuple[int, int]]
     bold: list[tuple[int, int]]
 
-    def announced(self) -> list[Announced]:
+    def announced(self) -> list[Announcement]:
         """The announcements of an answer, the last one first."""
-        found = {start: Announced(self.text[start:end], start, True, True) for start, end in self.boxes}
+        by_place = {start: Announcement(self.text[start:end], start, True, True) for start, end in self.boxes}
         for match in ANNOUNCEMENT.finditer(self.text):
             start = match.end()
-            if start not in found and not supposed(self.text[max(0, match.start() - 120) : match.start()]):
+            if start not in by_place and not supposed(self.text[max(0, match.start() - 120) : match.start()]):
                 outright = not match[0].rstrip().endswith(":")
-                found[start] = Announced(self.text[start : start + LONGEST], start, outright)
-        return [found[start] for start in sorted(found, reverse=True)[:MOST]]
+                by_place[start] = Announcement(self.text[start : start + MAX_ANSWER], start, outright)
+        return [by_place[start] for start in sorted(by_place, reverse=True)[:MAX_ANNOUNCEMENTS]]
 
 
 # What follows is the answer: "The answer is", "Answer:", "the correct answer would be", "#### ", 答案是, 【答案】. No
@@ -104,7 +108,7 @@ SUPPOSED = re.compile(
 
 
 def supposed(before: str) -> bool:
-    """Whether the sentence that breaks off here tells what somebody might say, or checks what was said."""
+    """Whether the sentence that ends here, unfinished, tells what somebody might say, or checks an answer."""
     return SUPPOSED.search(before[-120:]) is not None
 
 
@@ -136,19 +140,19 @@ QUESTION = re.compile(
 
 
 def questions(reply: str, formulas: bool = False) -> list[Text]:
-    """The reply to the question asked, then those to questions that the model asked itself.
+    """The reply to the question asked, then the replies to questions that the model asked itself.
 
-    formulas: keep LaTeX, but for boxes. What a model thought before `</think>` is no part of its reply.
+    formulas: keep LaTeX, except boxes. What a model thought before `</think>` is no part of its reply.
     """
     text = re.split(r"<\|(?:endoftext|im_end|im_start)\|>", plain_characters(reply), maxsplit=1)[0]
     text = text.rpartition("</think>")[2].strip() or text
     text = re.sub(r"</?(?:b|strong)>", "**", re.sub(r"<br\s*/?>", "\n", text))
-    return [_marked(part if formulas else without_latex(part)) for part in QUESTION.split(text) if part.strip()]
+    return [_without_marks(part if formulas else without_latex(part)) for part in QUESTION.split(text) if part.strip()]
 
 
 def plain_text(text: str) -> str:
-    """The text as it would stand in a reply after the clean-up: what a choice or a reference is compared by."""
-    return _marked(without_latex(plain_characters(text))).text
+    """A choice or a reference as it would stand in a reply after the clean-up, so that the two can be compared."""
+    return _without_marks(without_latex(plain_characters(text))).text
 
 
 # A box in which braces may stand three deep, bold words, words in code. x**2 is a power.
@@ -160,16 +164,16 @@ MARKS = re.compile(
 STRAY = re.compile(r"(?<![A-Za-z0-9)])\*\*|\*\*(?![A-Za-z0-9(])|`")
 
 
-def _marked(text: str) -> Text:
-    """Takes the marks away and remembers where they were."""
+def _without_marks(text: str) -> Text:
+    """The text without its marks, and where boxes and bold words stood."""
     plain, boxes, bold, done = "", [], [], 0
-    for found in MARKS.finditer(text):
-        plain += STRAY.sub("", text[done : found.start()])
-        inside = _marked(found[found.lastgroup]).text  # type: ignore[index]
+    for mark in MARKS.finditer(text):
+        plain += STRAY.sub("", text[done : mark.start()])
+        inside = _without_marks(mark[mark.lastgroup]).text  # type: ignore[index]
         span = len(plain), len(plain) + len(inside)
-        if found.lastgroup in ("box", "digit"):
+        if mark.lastgroup in ("box", "digit"):
             boxes.append(span)
-        elif found.lastgroup in ("bold", "under"):
+        elif mark.lastgroup in ("bold", "under"):
             bold.append(span)
-        plain, done = plain + inside, found.end()
+        plain, done = plain + inside, mark.end()
     return Text(plain + STRAY.sub("", text[done:]), boxes, bold)

@@ -1,4 +1,4 @@
-"""ReAct replies: the published reading to the letter, and the one a careful person would make."""
+"""ReAct replies: protocol extraction to the letter, and robust extraction."""
 
 import json
 
@@ -82,11 +82,11 @@ def test_inputs_are_json5_dumped_with_sorted_keys(text, canonical):
         ("", None),
     ],
 )
-def test_the_robust_reading_takes_the_first_call(reply, action):
+def test_robust_extraction_takes_the_first_call(reply, action):
     assert read_action_robust(reply) == action
 
 
-def test_the_robust_reading_of_an_input_takes_the_value_in_the_text():
+def test_robust_extraction_of_an_input_takes_the_value_in_the_text():
     assert canonical_json_robust("{'a': 1}\nI wait for the result.") == '{"a": 1}'
     assert canonical_json_robust('the arguments are {"a": 1}.') == '{"a": 1}'
     assert canonical_json_robust("nothing of the kind") == canonical_json_robust("{'a': ") == ""

@@ -49,7 +49,7 @@ def mbpp(reply):
     return evaluate_mbpp.program_robust(reply, NAMES)
 
 
-READINGS = {"chat": chat, "base": base, "mbpp": mbpp}
+EXTRACTIONS = {"chat": chat, "base": base, "mbpp": mbpp}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -69,21 +69,21 @@ NOT_IN = {
 }
 
 
-@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize("extract", EXTRACTIONS.values(), ids=EXTRACTIONS)
 @pytest.mark.parametrize("frame", FRAMES)
-def test_every_program_is_found_in_every_frame(frame, reading):
+def test_every_program_is_found_in_every_frame(frame, extract):
     for name, code in PROGRAMS.items():
         if name not in NOT_IN.get(frame, ()):
             reply = FRAMES[frame](code)
-            assert right(reading(reply)), f"{name}\n{reply}\n=====\n{reading(reply)}"
+            assert right(extract(reply)), f"{name}\n{reply}\n=====\n{extract(reply)}"
 
 
-@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize("extract", EXTRACTIONS.values(), ids=EXTRACTIONS)
 @pytest.mark.parametrize("tail", [*TAILS, *ENDLESS])
-def test_what_follows_a_program_does_it_no_harm(tail, reading):
+def test_what_follows_a_program_does_it_no_harm(tail, extract):
     for frame in ("nothing but code", "plain", "never closed", "BEGIN"):
         reply = FRAMES[frame](FUNCTION + {**TAILS, **ENDLESS}[tail])
-        assert right(reading(reply)), f"{reply}\n=====\n{reading(reply)}"
+        assert right(extract(reply)), f"{reply}\n=====\n{extract(reply)}"
 
 
 @pytest.mark.parametrize("tail", [*TAILS, *ENDLESS])
@@ -99,17 +99,17 @@ def test_a_body_alone_goes_on_from_the_prompt(body):
         assert right(chat(BODIES[body])), chat(BODIES[body])
 
 
-@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize("extract", EXTRACTIONS.values(), ids=EXTRACTIONS)
 @pytest.mark.parametrize("reply", REPLIES)
-def test_what_a_function_needs_is_found_wherever_it_stands(reply, reading):
-    assert right(reading(REPLIES[reply])), reading(REPLIES[reply])
+def test_what_a_function_needs_is_found_wherever_it_stands(reply, extract):
+    assert right(extract(REPLIES[reply])), extract(REPLIES[reply])
 
 
 def test_a_wrong_program_stays_wrong():
     wrong = "def total(values, start):\n    return sum(values)"
     for frame in FRAMES.values():
-        for reading in READINGS.values():
-            assert not right(reading(frame(wrong)))
+        for extract in EXTRACTIONS.values():
+            assert not right(extract(frame(wrong)))
     for reply in (
         "",
         "I cannot do that.",
@@ -122,8 +122,8 @@ def test_a_wrong_program_stays_wrong():
         "\ufeff",
         "\x00",
     ):
-        for reading in READINGS.values():
-            assert not right(reading(reply)), reply
+        for extract in EXTRACTIONS.values():
+            assert not right(extract(reply)), reply
 
 
 def test_the_prompts_own_helpers_serve_a_reply_that_leaves_them_out_or_writes_a_stub():
@@ -195,8 +195,8 @@ def test_long_replies_without_a_program_cost_little():
         ">>> (",
     ]
     for line in lines:
-        for reading in READINGS.values():
-            reading("total?\n" + f"{line}\n" * 300)
+        for extract in EXTRACTIONS.values():
+            extract("total?\n" + f"{line}\n" * 300)
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
@@ -222,9 +222,9 @@ def replies(draw):
 def test_what_is_right_by_the_protocol_is_right_by_the_robust_program(reply):
     """By its own program, not only by the rule that a reply right by the protocol is right."""
     prompt = PROBLEM["prompt"]
-    for is_chat, reading in ((True, chat), (False, base)):
+    for is_chat, extract in ((True, chat), (False, base)):
         if right(prompt + evaluate_humaneval.completion_protocol(PROBLEM, reply, is_chat)):
-            assert right(reading(reply)), reading(reply)
+            assert right(extract(reply)), extract(reply)
     if right(evaluate_mbpp.cut(reply)):
         assert right(mbpp(reply)), mbpp(reply)
 
@@ -232,12 +232,12 @@ def test_what_is_right_by_the_protocol_is_right_by_the_robust_program(reply):
 @settings(max_examples=30, deadline=None)
 @given(replies() | st.text("ab \n\t`~>#:()'\"", max_size=40))
 def test_line_ends_a_byte_order_mark_and_a_newline_at_the_end_change_nothing(reply):
-    for reading in READINGS.values():
-        plain = reading(reply)
-        assert reading(reply.replace("\n", "\r\n")) == plain
-        assert reading(reply.replace("\n", "\r")) == plain
-        assert reading("\ufeff" + reply) == plain
-        assert reading(reply + "\n") == plain
+    for extract in EXTRACTIONS.values():
+        plain = extract(reply)
+        assert extract(reply.replace("\n", "\r\n")) == plain
+        assert extract(reply.replace("\n", "\r")) == plain
+        assert extract("\ufeff" + reply) == plain
+        assert extract(reply + "\n") == plain
 
 
 @settings(max_examples=30, deadline=None)
@@ -245,5 +245,5 @@ def test_line_ends_a_byte_order_mark_and_a_newline_at_the_end_change_nothing(rep
     code, st.lists(PROSE, min_size=3, max_size=12), st.sampled_from(["plain", "tildes", "never closed", "in a list"])
 )
 def test_a_reply_is_read_to_its_end(code, prose, frame):
-    for reading in READINGS.values():
-        assert right(reading("\n\n".join(prose) + "\n\n" + FRAMES[frame](code)))
+    for extract in EXTRACTIONS.values():
+        assert right(extract("\n\n".join(prose) + "\n\n" + FRAMES[frame](code)))
