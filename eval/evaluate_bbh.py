@@ -35,8 +35,10 @@ from qwen_eval.data.items import (
 )
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.bbh_replies import read_robust, same
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
+from qwen_eval.metrics import accuracy_by_subject, by_subject
 from qwen_eval.run import Run
-from qwen_eval.stats import Score, accuracy, macro_accuracy
+from qwen_eval.stats import Score, macro_accuracy
 
 ALGORITHMIC = (
     "boolean_expressions",
@@ -73,7 +75,7 @@ TASKS = sorted(ALGORITHMIC + NLP)
 OFFICIAL_N = 6511
 NOT_ON_HUB = Hub("", "")
 SHOTS = 3
-STOPS = ("<|endoftext|>", "\n\nQ:")
+STOPS = (END_OF_TEXT, "\n\nQ:")
 THINK = "Let's think step by step."
 
 # --- data ---
@@ -130,12 +132,6 @@ def prompt(shots: str, question: str, cot: bool) -> str:
 # --- extract and score ---
 
 
-def truncate(reply: str) -> str:
-    for stop in STOPS:
-        reply = reply.split(stop)[0]
-    return reply
-
-
 def read(reply: str, cot: bool) -> str:
     """protocol: what follows the last `the answer is`, one final full stop dropped; answer-only: the reply as it is."""
     if not cot:
@@ -145,7 +141,7 @@ def read(reply: str, cot: bool) -> str:
 
 def score(reply: str, target: str, cot: bool, question: str = "") -> dict[str, Any]:
     """Both extractions of a reply and both verdicts. question: its options may be named by text."""
-    prediction, robust = read(truncate(reply), cot), read_robust(reply, target, cot, question)
+    prediction, robust = read(cut_at(reply, STOPS), cot), read_robust(reply, target, cot, question)
     return {
         "prediction": prediction,
         "gold": target,
@@ -186,22 +182,16 @@ def main() -> int:
     for item, reply in run.generate():
         run.save(item, response=reply, **score(reply, item.gold, cot, item.row["input"]))
 
-    def by_task(field: str) -> dict[str, list[bool]]:
-        found: dict[str, list[bool]] = {}
-        for record in run.records:
-            found.setdefault(record["subject"], []).append(record[field])
-        return found
-
     # The reported figures are those with a chain of thought: answer-only is not laid beside them.
     scores = {
-        "acc": macro_accuracy(by_task("correct").values(), compared=cot),
-        "acc_robust": macro_accuracy(by_task("correct_robust").values(), compared=False),
+        "acc": macro_accuracy(by_subject(run.records).values(), compared=cot),
+        "acc_robust": macro_accuracy(by_subject(run.records, "correct_robust").values(), compared=False),
     }
     halves = {"all": TASKS, "algorithmic": ALGORITHMIC, "nlp": NLP}
     averages = {name: paper_average(run, tasks) for name, tasks in halves.items()}
     breakdowns = {
         "as the paper counts": {name: score for name, score in averages.items() if score.n},
-        "by task": {task: accuracy(marks) for task, marks in by_task("correct").items()},
+        "by task": accuracy_by_subject(run.records),
     }
     notes = [run.list_disagreements([r["id"] for r in run.records if r["correct"] != r["correct_robust"]])]
     return run.report(scores, breakdowns, notes, shots=SHOTS)

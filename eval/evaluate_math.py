@@ -38,6 +38,7 @@ from qwen_eval.data.items import (
 from qwen_eval.equivalence import Equivalence
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.formulas import in_the_same_unit, read_formula
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.places import PROMPTS
 from qwen_eval.run import Run
 from qwen_eval.stats import accuracy
@@ -56,7 +57,7 @@ HUB = Hub("EleutherAI/hendrycks_math", "test-00000-of-00001.parquet")
 FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("", "test"))
 OFFICIAL_N = 5000
 SHOTS = 4
-STOPS = ("<|endoftext|>", "Problem:")
+STOPS = (END_OF_TEXT, "Problem:")
 
 # --- data ---
 
@@ -130,13 +131,6 @@ def prompt(problem: str, examples: list[dict[str, str]]) -> str:
 # --- extract ---
 
 
-def truncate(reply: str) -> str:
-    """A reply up to the next problem. The engine stops there by itself; given replies may go on."""
-    for stop in STOPS:
-        reply = reply.split(stop)[0]
-    return reply
-
-
 def extract(reply: str) -> str | None:
     """protocol: the announced final answer, else the last \\boxed{}; None without either."""
     announced = re.search(r"Final Answer: The final answer is(.*?)\. I hope it is correct", reply, re.DOTALL)
@@ -197,7 +191,7 @@ def normalise(answer: str) -> str:
 def score(reply: str, solution: str, equivalence: Equivalence) -> dict[str, Any]:
     """Both extractions of a reply and both verdicts. `solution` is the row's, its answer in the last \\boxed{}."""
     gold = last_boxed(solution) or ""
-    answer, loose = extract(truncate(reply)), read_formula(reply)
+    answer, loose = extract(cut_at(reply, STOPS)), read_formula(reply)
     prediction = None if answer is None else normalise(answer)
     same = False if loose is None else equal(gold, loose, equivalence)
     return {

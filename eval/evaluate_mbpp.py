@@ -37,7 +37,7 @@ from qwen_eval.data.items import read_rows as read_table
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import programs
 from qwen_eval.extraction.python_source import parsed
-from qwen_eval.extraction.replies import plain_lines
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_lines
 from qwen_eval.run import Run
 from qwen_eval.sandbox import Check, Sandbox, warn_unsandboxed
 
@@ -57,7 +57,7 @@ SHOT_IDS = (2, 3, 4)
 FIELDS = {"task_id": WHOLE, "code": TEXT, "test_list": TEXTS}
 ORIGINAL = {"text": TEXT, "test_setup_code": STRING}
 SANITIZED = {"prompt": TEXT, "test_imports": STRINGS}
-DONE, END = "[DONE]", "<|endoftext|>"
+DONE = "[DONE]"
 SECONDS = 10.0
 
 # --- data ---
@@ -110,7 +110,7 @@ def prompt(row: dict[str, Any], shots: Sequence[dict[str, Any]]) -> str:
 
 def cut(reply: str) -> str:
     """protocol: the reply up to `[DONE]` or the end of text."""
-    return reply.split(END)[0].split(DONE)[0]
+    return cut_at(reply, (END_OF_TEXT, DONE))
 
 
 def program_robust(reply: str, names: Set[str]) -> str:
@@ -187,7 +187,7 @@ def main() -> int:
     ]
     with Sandbox(workers=args.workers, allow_unsandboxed=args.allow_unsandboxed) as sandbox:
         warn_unsandboxed(sandbox)
-        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, DONE)}
+        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END_OF_TEXT, DONE)}
         run.start(items, {"num_fewshot": shots, "num_samples": each}, decoding)
         for (item, reply), verdicts in sandbox.check_stream(jobs(run.generate(), run)):
             protocol, robust = verdicts[0], verdicts[-1]

@@ -30,6 +30,7 @@ from qwen_eval.extraction.react import (
     read_action,
     read_action_robust,
 )
+from qwen_eval.metrics import rouge_l
 from qwen_eval.run import Run
 from qwen_eval.stats import accuracy, mean
 
@@ -82,19 +83,9 @@ def model_pieces(tokenizer: Any) -> Pieces:
     return pieces
 
 
-class _Joined:
-    """Tokens of a text that was joined by spaces: one that holds white space becomes several, or nothing."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return text.split()
-
-
-def rouge_l(reply: str, reference: str, pieces: Pieces) -> float:
-    """Rouge-L F1 of two inputs, 0 to 1; 0 where one is empty (Lin 2004; rouge-score)."""
-    from rouge_score.rouge_scorer import RougeScorer
-
-    joined = [" ".join(pieces(text)) for text in (reference, reply)]
-    return RougeScorer(["rougeL"], tokenizer=_Joined()).score(*joined)["rougeL"].fmeasure
+def input_rouge_l(reply: str, reference: str, pieces: Pieces) -> float:
+    """Rouge-L F1 of two inputs. A piece that holds white space counts as several tokens, or none, as published."""
+    return rouge_l(reply, reference, lambda text: " ".join(pieces(text)).split())
 
 
 def score_positive(reply: str, reference: str, pieces: Pieces) -> dict[str, Any]:
@@ -108,10 +99,10 @@ def score_positive(reply: str, reference: str, pieces: Pieces) -> dict[str, Any]
         "prediction": said.name if calls_a_tool(reply) else None,
         "gold": wanted.name,
         "correct": calls_a_tool(reply) and said.name.lower() == wanted.name.lower(),
-        "tool_input": rouge_l(canonical_json(said.input), canonical_json(wanted.input), pieces),
+        "tool_input": input_rouge_l(canonical_json(said.input), canonical_json(wanted.input), pieces),
         "prediction_robust": robust.name if robust else None,
         "correct_robust": bool(robust and wanted_robust and robust.name.lower() == wanted_robust.name.lower()),
-        "tool_input_robust": rouge_l(given_input, wanted_input, pieces),
+        "tool_input_robust": input_rouge_l(given_input, wanted_input, pieces),
     }
 
 

@@ -12,7 +12,7 @@ characters stands below. The reported figure was made with dynamic NTK and LogN 
 checkpoints switch on in their config.json. `correct` in samples.jsonl means that the reply is the reference itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ from qwen_eval.data.items import (
     tables,
 )
 from qwen_eval.errors import UserError, run_script
+from qwen_eval.metrics import rouge_l
 from qwen_eval.run import Run
-from qwen_eval.stats import Score, bootstrap
+from qwen_eval.stats import Score, mean
 
 HUB = Hub("THUDM/LongBench", "data.zip")
 OFFICIAL_N = 26
@@ -123,19 +124,10 @@ def shorten(context: str, tokenizer: Any, limit: int) -> str:
 # --- score ---
 
 
-class _Pieces:
-    """Tokens that are known already, as rouge-score wants them: its own tokenizer drops every Chinese character."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return text.split("\x00") if text else []
-
-
-def rouge_l(reply: str, summary: str) -> dict[str, float]:
+def summary_rouge_l(reply: str, summary: str) -> dict[str, float]:
     """Rouge-L F1 in percent, over jieba words and over characters; white space is nothing in either."""
     import logging
     import warnings
-
-    from rouge_score.rouge_scorer import RougeScorer
 
     with warnings.catch_warnings():  # of its escapes and its use of pkg_resources, which no user can mend
         warnings.simplefilter("ignore")
@@ -144,15 +136,11 @@ def rouge_l(reply: str, summary: str) -> dict[str, float]:
     jieba.setLogLevel(logging.WARNING)
     CACHE.mkdir(parents=True, exist_ok=True)
     jieba.dt.tmp_dir = str(CACHE)  # not the temporary folder, where what it trusts might be another user's
-    scorer = RougeScorer(["rougeL"], tokenizer=_Pieces())
 
-    def f1(pieces: Any) -> float:
-        sides = [
-            "\x00".join(piece for piece in pieces(text) if piece.strip("\x00 \n\t\r　")) for text in (summary, reply)
-        ]
-        return 100.0 * scorer.score(*sides)["rougeL"].fmeasure
+    def in_percent(tokens: Callable[[str], Iterable[str]]) -> float:
+        return 100.0 * rouge_l(reply, summary, lambda text: [one for one in tokens(text) if one.strip("\x00 \n\t\r　")])
 
-    return {"words": f1(jieba.cut), "characters": f1(list)}
+    return {"words": in_percent(jieba.cut), "characters": in_percent(list)}
 
 
 def main() -> int:
@@ -180,15 +168,14 @@ def main() -> int:
     run.start(items, {"num_fewshot": 0, "max_seq_len": args.max_seq_len}, {"max_new_tokens": NEW_TOKENS})
     for item, reply in run.generate():
         reply = reply.strip()
-        run.save(item, response=reply, gold=item.gold, correct=reply == item.gold, rouge_l=rouge_l(reply, item.gold))
+        run.save(
+            item, response=reply, gold=item.gold, correct=reply == item.gold, rouge_l=summary_rouge_l(reply, item.gold)
+        )
 
-    def mean(field: str, compared: bool) -> Score:
-        values = [record["rouge_l"][field] for record in run.records]
-        average = sum(values) / len(values)
-        interval = bootstrap(values, lambda drawn: sum(drawn) / len(drawn))
-        return Score(average, len(values), interval, metric="rouge_l", compared=compared)
+    def average(field: str, compared: bool) -> Score:
+        return mean((record["rouge_l"][field] for record in run.records), metric="rouge_l", compared=compared)
 
-    scores = {"rouge_l": mean("words", True), "rouge_l_characters": mean("characters", False)}
+    scores = {"rouge_l": average("words", True), "rouge_l_characters": average("characters", False)}
     notes = (
         [f"{cut} of {len(rows)} meetings were longer than --max-seq-len allows and lost their middle"] if cut else []
     )

@@ -21,6 +21,7 @@ from typing import Any
 from qwen_eval.cli import parser
 from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl, read_text
 from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.run import Run
 from qwen_eval.stats import Interval, Score, bootstrap
 
@@ -32,7 +33,7 @@ SHOTS = 5
 NOT_ON_HUB = Hub("", "")
 TEST_SET = "generaltest2022"
 DRAWS = 1000  # of the bootstrap behind the intervals
-STOPS = ("<|endoftext|>", "\n")
+STOPS = (END_OF_TEXT, "\n")
 
 # --- data ---
 
@@ -98,7 +99,7 @@ def prompt(pair: str, examples: Sequence[tuple[str, str]], source: str) -> str:
 
 def translation(reply: str, chat: bool) -> str:
     """The translation in a reply: its first line; a chat model has nothing to stop it, so all its lines become one."""
-    reply = reply.split("<|endoftext|>")[0]
+    reply = cut_at(reply, [END_OF_TEXT])
     if not chat:
         return reply.split("\n")[0].strip(" ")
     return " ".join(line.strip() for line in reply.split("\n") if line.strip())

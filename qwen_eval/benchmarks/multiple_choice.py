@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qwen_eval import metrics
 from qwen_eval.data.items import STRING, STRINGS, TEXT, Kind, check_row, find, read_csv, read_rows, tables
 from qwen_eval.errors import UserError
 from qwen_eval.run import Run
-from qwen_eval.stats import Score, accuracy
+from qwen_eval.stats import Score
 
 LETTERS = "ABCD"
 # Chat replies: the published scripts set the penalty of the checkpoint's generation_config.json aside.
@@ -137,16 +138,13 @@ def marks(run: Run, subjects: Iterable[str], field: str = "correct") -> list[boo
 
 def by_subject(run: Run, field: str = "correct") -> dict[str, list[bool]]:
     """Right or wrong, item by item, of each subject of the run, in the order of the run."""
-    found: dict[str, list[bool]] = {}
-    for record in run.records:
-        found.setdefault(record["subject"], []).append(record[field])
-    return found
+    return metrics.by_subject(run.records, field)
 
 
 def breakdowns(run: Run, groups: Mapping[str, Score]) -> dict[str, dict[str, Score]]:
     """The tables behind the headline: groups that have items, then every subject."""
-    subjects = {name: accuracy(found) for name, found in by_subject(run).items()}
-    return {"by group": {name: score for name, score in groups.items() if score.n}, "by subject": subjects}
+    filled = {name: score for name, score in groups.items() if score.n}
+    return {"by group": filled, "by subject": metrics.accuracy_by_subject(run.records)}
 
 
 def notes(run: Run) -> list[str]:

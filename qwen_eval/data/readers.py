@@ -47,7 +47,6 @@ TEXT = Kind("a text that is not empty", lambda value: _is_text(value) and bool(v
 WHOLE = Kind("a whole number", lambda value: type(value) is int)
 NUMBER = Kind("a number", _is_number)
 BOOLEAN = Kind("true or false", lambda value: type(value) is bool)
-NULL = Kind("null", lambda value: value is None)
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 STRINGS = Kind("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
 TEXTS = Kind("a list of texts that are not empty", lambda value: STRINGS.fits(value) and all(map(str.strip, value)))

@@ -7,7 +7,6 @@ Mirrors: HF_ENDPOINT is honoured by huggingface_hub; `QWEN_EVAL_HUB=modelscope` 
 """
 
 import contextlib
-import fcntl
 import fnmatch
 import gzip
 import hashlib
@@ -24,6 +23,8 @@ from typing import NamedTuple
 
 from qwen_eval.data.readers import refuse_pointer
 from qwen_eval.errors import UserError, one_line
+
+from filelock import FileLock
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 NOT_UNPACKED = (".7z", ".rar", ".tar.zst")
@@ -188,7 +189,8 @@ def _unpacked(archive: Path) -> Path:
     target = CACHE / "unpacked" / f"{archive.name.split('.')[0]}-{digest}"
     if target.exists() and not any(target.parent.glob("*.partial")):
         return target
-    with _alone(target.parent):  # whoever was unpacking is done by now
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.parent / ".lock"):  # whoever was unpacking is done by now
         for stale in target.parent.glob("*.partial"):  # of a process that was killed: no other one is unpacking
             shutil.rmtree(stale, ignore_errors=True)
         if target.exists():
@@ -201,15 +203,6 @@ def _unpacked(archive: Path) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     return target
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Alone among the processes that unpack into this folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _unpack(archive: Path, folder: Path) -> None:

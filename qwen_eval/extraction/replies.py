@@ -13,7 +13,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
+
+#: The special token with which a base model ends its text; published scripts stop there, and cut given replies there.
+END_OF_TEXT = "<|endoftext|>"
+
+
+def cut_at(reply: str, stops: Iterable[str]) -> str:
+    """The reply up to the first stop string in it, or all of it. An engine stops there by itself; given replies may go
+    on."""
+    for stop in stops:
+        reply = reply.partition(stop)[0]
+    return reply
+
 
 ZERO_WIDTH = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 

@@ -153,10 +153,14 @@ def drop_cut_line(path: Path) -> None:
 
 
 def _locked(path: Path) -> BinaryIO:
-    """The file, open for reading and appending, and locked. UserError where another process has it."""
+    """The file, open for reading and appending, and locked. UserError where another process has it.
+
+    The lock is on the file itself. One of the package filelock would be a second file, which stays in the folder: users
+    would find it beside their results, copy it with them, and an output folder would no longer hold the results alone.
+    """
     while True:
         with disk_error(path):
-            file: BinaryIO = open(path, "a+b", buffering=0)  # type: ignore[assignment] # noqa: SIM115
+            file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115 - open for the life of the run
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):

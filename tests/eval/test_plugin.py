@@ -7,7 +7,7 @@ from pathlib import Path
 from qwen_eval.extraction.react import Tool, prompt
 
 import pytest
-from evaluate_plugin import model_pieces, rouge_l, score_negative, score_positive, words_and_characters
+from evaluate_plugin import input_rouge_l, model_pieces, score_negative, score_positive, words_and_characters
 
 ITEMS = Path(__file__).resolve().parent / "plugin_items"
 
@@ -181,9 +181,9 @@ def test_rouge_l_is_over_the_models_tokens():
     pieces = model_pieces(Stub())
     assert pieces("a 京") == ["a", " ", "\ufffd", "\ufffd", "\ufffd"]
     # `ab` and `a b`: the token of the space is nothing once the tokens are joined by spaces and split again
-    assert rouge_l("a b", "ab", pieces) == 1.0
-    assert rouge_l("ac", "abc", pieces) == pytest.approx(2 * 1 * (2 / 3) / (1 + 2 / 3))
-    assert rouge_l("", "abc", pieces) == rouge_l("", "", pieces) == 0.0
+    assert input_rouge_l("a b", "ab", pieces) == 1.0
+    assert input_rouge_l("ac", "abc", pieces) == pytest.approx(2 * 1 * (2 / 3) / (1 + 2 / 3))
+    assert input_rouge_l("", "abc", pieces) == input_rouge_l("", "", pieces) == 0.0
 
 
 def test_words_and_characters():

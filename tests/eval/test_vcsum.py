@@ -7,7 +7,7 @@ from qwen_eval.errors import UserError
 
 import evaluate_vcsum
 import pytest
-from evaluate_vcsum import middle_cut, prompt, read_test, rouge_l, shorten
+from evaluate_vcsum import middle_cut, prompt, read_test, shorten, summary_rouge_l
 
 
 def test_the_published_meetings(shared):
@@ -62,11 +62,11 @@ def test_a_long_meeting_fits_and_keeps_both_ends(shared):
 
 
 def test_rouge_l():
-    assert rouge_l("今天开会", "今天开会") == {"words": 100.0, "characters": 100.0}
-    assert rouge_l("", "今天开会") == {"words": 0.0, "characters": 0.0}
-    assert rouge_l("今天 开会\n", "今天开会") == {"words": 100.0, "characters": 100.0}
+    assert summary_rouge_l("今天开会", "今天开会") == {"words": 100.0, "characters": 100.0}
+    assert summary_rouge_l("", "今天开会") == {"words": 0.0, "characters": 0.0}
+    assert summary_rouge_l("今天 开会\n", "今天开会") == {"words": 100.0, "characters": 100.0}
     # characters: 今天 of 今天开会 in order: P = 2/3, R = 2/4; words: 今天 of 今天|开会: P = 1/2, R = 1/2
-    half = rouge_l("今天好", "今天开会")
+    half = summary_rouge_l("今天好", "今天开会")
     assert half["characters"] == pytest.approx(100 * 2 * (2 / 3) * (1 / 2) / (2 / 3 + 1 / 2))
     assert half["words"] == pytest.approx(50)
 

@@ -1,6 +1,6 @@
 """The clean-up of a reply before any extraction, and where an answer is announced."""
 
-from qwen_eval.extraction.replies import plain_characters, plain_lines, questions, without_latex
+from qwen_eval.extraction.replies import cut_at, plain_characters, plain_lines, questions, without_latex
 
 import pytest
 
@@ -96,3 +96,10 @@ def test_questions_of_the_models_own_are_parted():
     reply = "It is 4.\r\n\r\nQuestion: 5?\r\nIt is 5.\n**Next question:** 6?"
     assert [found.text.strip() for found in questions(reply)] == ["It is 4.", "5?\nIt is 5.", "6?"]
     assert [found.text.strip() for found in questions("Q: 5?\nA: 5")] == ["5?\nA: 5"]
+
+
+def test_a_reply_is_cut_at_whichever_stop_string_comes_first():
+    stops = ("<|endoftext|>", "\n\n", "Question:")
+    assert cut_at("18\n\nQuestion: 2\n\n3", stops) == cut_at("18Question:\n\n", stops) == "18"
+    assert cut_at("no stop", stops) == cut_at("no stop", ()) == "no stop"
+    assert cut_at("\n\n", stops) == ""

@@ -17,6 +17,7 @@ from qwen_eval.data.items import Item
 from qwen_eval.errors import UserError
 from qwen_eval.extraction import react
 from qwen_eval.extraction.code_blocks import first_block
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.run import Run
 from qwen_eval.sandbox.kernel import SECONDS, Kernel, Kernels, Output, Result
 
@@ -215,7 +216,7 @@ def converse(
             by_key = {talk.item.key: talk for talk in waiting}
             asked = _recorded(run, waiting) if run.replies else run.generate([_next(talk) for talk in waiting])
             for item, reply in asked:
-                by_key[item.key].replies.append(reply.split("<|endoftext|>")[0])
+                by_key[item.key].replies.append(cut_at(reply, [END_OF_TEXT]))
             for talk in [talk for talk in waiting if talk.item in run.missing]:
                 talk.end()
                 waiting.remove(talk)

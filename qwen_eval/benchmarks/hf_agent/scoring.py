@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from qwen_eval.benchmarks.hf_agent.tasks import Step
 from qwen_eval.extraction.code_blocks import pieces
-from qwen_eval.extraction.replies import plain_lines
+from qwen_eval.extraction.replies import cut_at, plain_lines
 
 STOPS = {"run": ("Task:",), "chat": ("Human:", "=====")}
 RUN_BEGINS = "I will use the following "  # the prompt's last words, which the reply goes on from
@@ -40,9 +40,7 @@ NOTHING = Marks(0.0, 0.0, 0.0)
 
 def cut(reply: str, mode: str) -> str:
     """The reply up to the first stop string, where generation ends too."""
-    for stop in STOPS[mode]:
-        reply = reply.split(stop)[0]
-    return reply
+    return cut_at(reply, STOPS[mode])
 
 
 def read_protocol(reply: str, mode: str) -> Program | None:

@@ -12,7 +12,6 @@ from qwen_eval.errors import UserError, one_line
 
 TASKS = "tasks.json"
 TEMPLATES = ("run_prompt_template.txt", "chat_prompt_template.txt", "chat_message_prompt.txt")
-MODES = ("run", "chat")
 
 
 class Tool(NamedTuple):
