@@ -10,6 +10,11 @@ ROOT = Path(__file__).resolve().parents[1]
 QUIRKS = (ROOT / "docs/quirks.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### Q(\d+): .*?\n(.*?)(?=^##|\Z)", QUIRKS, re.MULTILINE | re.DOTALL))
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+ALL_PAGES = [
+    *PAGES,
+    *(ROOT / name for name in ("README.md", "eval/EVALUATION.md", "demo/README.md", "bench/README.md")),
+]
+ALL_PAGES += [ROOT / "qwen_eval/sandbox/README.md", ROOT / "tests/goldens/README.md", ROOT / "tests/cases/README.md"]
 
 
 def names_in(path: Path) -> set[str]:
@@ -47,7 +52,7 @@ def test_the_code_names_no_quirk_that_the_page_lacks() -> None:
     assert named and named <= set(SECTIONS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
