@@ -1,4 +1,4 @@
-"""The engine: three kinds of request (`choose`, `generate`, `score`), nothing about benchmarks.
+"""The engine: four kinds of request (`choose`, `loglikelihood`, `generate`, `score`), nothing about benchmarks.
 
 Prompts are token ids. Results come as they finish, each with the index of its request, so that a caller can write
 every item to disk at once. `open_engine` gives the local engine: transformers with `qwen_model`.
@@ -20,6 +20,28 @@ class ChoiceRequest(NamedTuple):
 
     tokens: np.ndarray
     candidates: tuple[int, ...]
+
+
+class LogLikelihoodRequest(NamedTuple):
+    """Wanted: how likely `continuation` (token ids, at least one) is after the context `tokens` (int32 [T], T >= 1)."""
+
+    tokens: np.ndarray
+    continuation: tuple[int, ...]
+
+    def cut(self, limit: int) -> LogLikelihoodRequest:
+        """As lm-evaluation-harness cuts a pair from the left: at most `limit` tokens go into the model, which are all
+        but the last, whose successor nobody asks for. ValueError where the continuation alone is longer."""
+        if len(self.continuation) > limit:
+            raise ValueError(f"a continuation of {len(self.continuation)} tokens is longer than the limit of {limit}")
+        return self._replace(tokens=self.tokens[max(0, len(self.tokens) + len(self.continuation) - limit - 1) :])
+
+
+class Likelihood(NamedTuple):
+    """`log_likelihood`: the sum over the continuation's tokens, in nats, fp32; `is_greedy`: each of them is the
+    likeliest one at its place."""
+
+    log_likelihood: float
+    is_greedy: bool
 
 
 class GenerateRequest(NamedTuple):
@@ -73,6 +95,10 @@ class ScoreRequest(NamedTuple):
 class Engine(Protocol):
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
         """Yields (index of the request, logits of its candidates in their order)."""
+        ...
+
+    def loglikelihood(self, requests: Sequence[LogLikelihoodRequest]) -> Iterator[tuple[int, Likelihood]]:
+        """Yields (index of the request, likelihood of its continuation)."""
         ...
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply | NoReply]]:

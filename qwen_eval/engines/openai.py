@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from qwen_eval.engines.base import ChoiceRequest, NoReply, Reply
+from qwen_eval.engines.base import ChoiceRequest, LogLikelihoodRequest, NoReply, Reply
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.errors import KEYS, UserError, keep_secret, one_line, redacted
 
@@ -283,6 +283,12 @@ class OpenAIEngine:
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> NoReturn:
         self.candidate_ids()
+
+    def continuation_ids(self, *_: Any) -> NoReturn:
+        raise UserError("an OpenAI-compatible endpoint gives no likelihoods of continuations; use --engine local")
+
+    def loglikelihood(self, requests: Sequence[LogLikelihoodRequest]) -> NoReturn:
+        self.continuation_ids()
 
     def score(self, *_: Any) -> NoReturn:
         raise UserError("an OpenAI-compatible endpoint gives no likelihoods of a given text; use --engine local")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from qwen_eval.engines.base import ChoiceRequest
 from qwen_eval.engines.local import choose
 from qwen_eval.engines.local.engine import LocalEngine
+from qwen_eval.engines.local.forward import out_of_memory
 from qwen_eval.errors import UserError
 
 import numpy as np
@@ -183,8 +184,8 @@ def test_other_words_for_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         MemoryError(),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"),
     ):
-        assert choose.out_of_memory(error)
-    assert not choose.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        assert out_of_memory(error)
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_what_never_fits_is_an_error_after_the_smallest_batch(monkeypatch: pytest.MonkeyPatch) -> None:

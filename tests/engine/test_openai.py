@@ -55,6 +55,10 @@ def test_what_is_no_completion_is_one_line(server: Server, raw: bytes) -> None:
 def test_it_gives_no_logits(server: Server) -> None:
     with pytest.raises(UserError, match="--engine local"):
         OpenAIEngine(server.url, "m").candidate_ids(["Answer:"], [" A"])
+    with pytest.raises(UserError, match="--engine local"):
+        OpenAIEngine(server.url, "m").continuation_ids(["Answer:"], [[" one"]])
+    with pytest.raises(UserError, match="--engine local"):
+        OpenAIEngine(server.url, "m").loglikelihood([])
 
 
 def test_a_chat_benchmark_of_texts_runs_through_it(script, server: Server, tmp_path: Path) -> None:

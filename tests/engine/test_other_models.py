@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
+from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, LogLikelihoodRequest, ScoreRequest
 from qwen_eval.engines.local import probe
 from qwen_eval.engines.local.engine import LocalEngine
 from qwen_eval.errors import UserError
@@ -109,12 +109,17 @@ def test_every_answer_is_that_of_the_models_own_forward(name: str, capsys: pytes
     engine = LocalEngine.of(model, Spell())
     chosen = dict(engine.choose([ChoiceRequest(text, (7, 9, 40)) for text in texts]))
     scored = dict(engine.score([ScoreRequest(text, first=5) for text in texts]))
+    pairs = [LogLikelihoodRequest(text[:-3], tuple(text[-3:].tolist())) for text in texts]
+    likely_ends = dict(engine.loglikelihood(pairs))
     said = dict(engine.generate([GenerateRequest(text, 5) for text in texts]))
     for index, text in enumerate(texts):
         logits = own(model, text)
         np.testing.assert_allclose(chosen[index], logits[-1, [7, 9, 40]], atol=1e-4)
         likely = logits.log_softmax(-1)[range(4, len(text) - 1), text[5:].tolist()]
         np.testing.assert_allclose(scored[index], likely, atol=1e-4)
+        end = own(model, text[:-1])[-3:].log_softmax(-1)
+        np.testing.assert_allclose(likely_ends[index].log_likelihood, end[range(3), text[-3:]].sum(), atol=2e-4)
+        assert likely_ends[index].is_greedy == (end.argmax(-1).tolist() == text[-3:].tolist())
         assert said[index].text == Spell().decode(greedy(model, text, 5))
     # Before 5.24 transformers called the cache of Mamba otherwise, and the engine does not go on from it.
     beyond = name in BEYOND or "cache_params" in inspect.signature(model.forward).parameters

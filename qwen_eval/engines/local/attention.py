@@ -2,7 +2,8 @@
 
 Softmax attention over two sets of keys is the mean of the attentions over each, weighted by their exponentiated
 log-sum-exps; the merge is exact (Rabe and Staats 2021, arXiv 2112.05682; cascade attention). All rows' queries go to
-the prefix as one long query, so its keys and values are read once a batch. The function is registered with the
+the prefix as one long query, so its keys and values are read once per batch. A third set may stand between the two:
+a context that some of the rows share (a question, before each of its answers). The function is registered with the
 attention interface of transformers under `shared_prefix`, so it serves every model that uses the interface.
 """
 
@@ -17,7 +18,22 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "shared_prefix"
+SCORES_BYTES = 128 << 20  # of the scores of one part of the contexts, fp32; their exponentials take as much again
 Pair = tuple[torch.Tensor, torch.Tensor]  # (keys, values), each [1, key-value heads, prefix length, head_dim]
+
+
+@dataclass
+class Contexts:
+    """Keys and values between the prefix and a row's own tokens: of C contexts, each read by one row or several.
+
+    pairs: of each layer, [C, key-value heads, S, head_dim], padded on the right; lengths: int64 [C], at least 1.
+    place: int64 [B], each row's place among C x `width` places: `width` for each context, a row has one to itself.
+    """
+
+    pairs: list[Pair]
+    lengths: torch.Tensor
+    place: torch.Tensor
+    width: int
 
 
 @dataclass
@@ -27,10 +43,12 @@ class Rows:
     prefix: keys and values of each layer that all rows share, by layer index; None where nothing is shared.
     lengths: int64 [B], how many of a row's own keys its single query sees (decoding); None: the rows' own tokens go in
     whole and attend causally among themselves (prefill).
+    contexts: what some of the rows share behind the prefix.
     """
 
     prefix: list[Pair] | None
     lengths: torch.Tensor | None = None
+    contexts: Contexts | None = None
 
     def seen_on(self, device: torch.device) -> torch.Tensor | None:
         """`lengths` where a layer is: a model may be spread over several devices."""
@@ -70,6 +88,9 @@ def attend(
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     seen = _running.seen_on(query.device) if last_positions is None else last_positions.to(query.device) + 1
     out, lse = _over_own(query, key, value, scale, seen)
+    if _running.contexts is not None:
+        context, context_lse = _over_contexts(query, _running.contexts, module.layer_idx, scale)  # type: ignore[arg-type]
+        out, lse = merge(context, context_lse, out, lse), torch.logaddexp(context_lse, lse)
     if _running.prefix is not None:
         prefix_key, prefix_value = _running.prefix[module.layer_idx]  # type: ignore[index]
         out = merge(*_over_prefix(query, prefix_key, prefix_value, scale), out, lse)
@@ -95,6 +116,34 @@ def _over_prefix(
     out = out.view(kv_heads, heads // kv_heads, rows, length, dim).permute(2, 0, 1, 3, 4).reshape(query.shape)
     lse = lse.view(kv_heads, heads // kv_heads, rows, length).permute(2, 0, 1, 3).reshape(rows, heads, length)
     return out, lse
+
+
+def _over_contexts(
+    query: torch.Tensor, contexts: Contexts, layer: int, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every query sees all of its row's context. The queries of one context's rows, and the query heads of one
+    key-value head, become one long query, so that its keys and values are not copied to the rows."""
+    key, value = contexts.pairs[layer]
+    _, heads, length, dim = query.shape
+    count, kv_heads, size, _ = key.shape
+    place, lengths = contexts.place.to(query.device), contexts.lengths.to(query.device)
+    folded = query.new_zeros(count * contexts.width, heads, length, dim).index_copy_(0, place, query)
+    folded = folded.view(count, contexts.width, kv_heads, heads // kv_heads, length, dim).permute(0, 2, 1, 3, 4, 5)
+    folded = folded.reshape(count, kv_heads, -1, dim)
+    out, lse = torch.empty_like(folded), folded.new_empty(folded.shape[:3], dtype=torch.float32)
+    step = max(1, SCORES_BYTES // (4 * kv_heads * folded.shape[2] * size))
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        scores = torch.matmul(folded[part], key[part].transpose(2, 3)).float() * scale
+        unseen = torch.arange(size, device=query.device)[None, :] >= lengths[part, None]
+        scores = scores.masked_fill_(unseen[:, None, None, :], float("-inf"))
+        lse[part] = torch.logsumexp(scores, dim=-1)
+        weights = torch.exp(scores.sub_(lse[part].unsqueeze(-1))).to(value.dtype)
+        out[part] = torch.matmul(weights, value[part])
+    shape = count, kv_heads, contexts.width, heads // kv_heads, length
+    out = out.view(*shape, dim).permute(0, 2, 1, 3, 4, 5).reshape(count * contexts.width, heads, length, dim)
+    lse = lse.view(shape).permute(0, 2, 1, 3, 4).reshape(count * contexts.width, heads, length)
+    return out[place], lse[place]
 
 
 def _over_own(

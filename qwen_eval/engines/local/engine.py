@@ -1,7 +1,7 @@
 """The local engine: a causal LM through transformers (first-generation Qwen through `qwen_model`), on any devices.
 
 What makes it fast is in the files beside it: `prefix.py` plans what is shared, `attention.py` attends to it,
-`choose.py` runs choice requests.
+`choose.py`, `loglikelihood.py`, `generate.py` and `score.py` answer the four kinds of request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.data.items import uses_modelscope
-from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, Reply, ScoreRequest
+from qwen_eval.engines.base import (
+    ChoiceRequest,
+    GenerateRequest,
+    Likelihood,
+    LogLikelihoodRequest,
+    Reply,
+    ScoreRequest,
+)
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.errors import UserError, one_line
@@ -167,14 +174,18 @@ class LocalEngine:
         """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain; begun:
         see Encoder.chat."""
         encoded = self.encoder.chat(prompts, begun) if chat else self.encoder.plain(prompts, raw)
+        self._check_ids(encoded)
+        return encoded
+
+    def _check_ids(self, encoded: Sequence[Sequence[int] | np.ndarray]) -> None:
+        """UserError where the tokenizer gives ids that the model has no embedding of."""
         embedded = self.model.get_input_embeddings().weight.shape[0]
         for tokens in encoded:
-            if len(tokens) and (highest := int(tokens.max())) >= embedded:
+            if len(tokens) and (highest := int(np.max(tokens))) >= embedded:
                 raise UserError(
                     f"the tokenizer gives the id {highest:,} and the model has {embedded:,} embeddings: they do not "
                     "belong together, or tokens were added and the model was not resized"
                 )
-        return encoded
 
     def prompt_text(self, prompt: np.ndarray) -> str:
         """An encoded prompt as text, with the special tokens of the chat frame."""
@@ -206,11 +217,26 @@ class LocalEngine:
         """For each prompt the ids of its candidates, one token each: see Encoder.candidate_ids."""
         return self.encoder.candidate_ids(prompts, candidates, chat)
 
+    def continuation_ids(
+        self, contexts: Sequence[str], continuations: Sequence[Sequence[str]], chat: bool = False
+    ) -> list[tuple[np.ndarray, list[tuple[int, ...]]]]:
+        """For each context its ids and those of each of its continuations: see Encoder.continuation_ids."""
+        pairs = self.encoder.continuation_ids(contexts, continuations, chat)
+        for context, own in pairs:
+            self._check_ids([context, *own])
+        return pairs
+
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
         """See `Engine.choose`."""
         from qwen_eval.engines.local import choose, plain
 
         return (plain if self.uses_plain_forward else choose).choose(self, requests)
+
+    def loglikelihood(self, requests: Sequence[LogLikelihoodRequest]) -> Iterator[tuple[int, Likelihood]]:
+        """See `Engine.loglikelihood`."""
+        from qwen_eval.engines.local import loglikelihood, plain
+
+        return (plain if self.uses_plain_forward else loglikelihood).loglikelihood(self, requests)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
         """See `Engine.generate`."""

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, Reply, ScoreRequest
+from qwen_eval.engines.base import (
+    ChoiceRequest,
+    GenerateRequest,
+    Likelihood,
+    LogLikelihoodRequest,
+    Reply,
+    ScoreRequest,
+)
 from qwen_eval.engines.local.forward import device_of, forget_lengths, knows, on_device, out_of_memory
 from qwen_eval.engines.local.generate import Row, next_token
+from qwen_eval.engines.local.loglikelihood import given_tokens, total
 from qwen_eval.engines.local.stops import StopChecker
 from qwen_eval.errors import UserError, one_line
 
@@ -43,6 +51,16 @@ def choose(engine: Any, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int
     """See `Engine.choose`."""
     for index, request in enumerate(requests):
         yield index, own_logits(engine.model, request.tokens, True)[0].cpu()[list(request.candidates)].tolist()
+
+
+def loglikelihood(engine: Any, requests: Sequence[LogLikelihoodRequest]) -> Iterator[tuple[int, Likelihood]]:
+    """See `Engine.loglikelihood`."""
+    for index, request in enumerate(requests):
+        logits = own_logits(engine.model, given_tokens(request))[len(request.tokens) - 1 :]
+        targets = on_device(request.continuation, logits.device)
+        likely = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        greedy = logits.argmax(dim=-1) == targets
+        yield index, total(list(zip(likely.tolist(), greedy.tolist(), strict=True)))
 
 
 def score(

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, ScoreRequest
-from qwen_eval.engines.local import choose, generate, plain, sampling, score
+from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, LogLikelihoodRequest, ScoreRequest
+from qwen_eval.engines.local import choose, generate, loglikelihood, plain, sampling, score
 from qwen_eval.engines.local.forward import decoder_of, out_of_memory
 from qwen_eval.engines.local.score import LEAST_CHUNK
 from qwen_eval.errors import UserError, one_line
@@ -105,7 +105,8 @@ def _check_head(model: Any, text: np.ndarray) -> None:
 
 
 def _compare(engine: Any, texts: Sequence[np.ndarray]) -> None:
-    """A few steps of `generate` in a batch and of one row, `choose` and `score`, each against the plain forward."""
+    """A few steps of `generate` in a batch and of one row, `choose`, `loglikelihood` and `score`, each against the
+    plain forward."""
     said: dict[tuple[int, int], torch.Tensor] = {}
 
     def pick(logits: torch.Tensor, requests: Sequence[GenerateRequest], steps: Sequence[int]) -> list[int]:
@@ -120,6 +121,16 @@ def _compare(engine: Any, texts: Sequence[np.ndarray]) -> None:
     picked = range(0, said[0, 0].shape[-1], max(1, said[0, 0].shape[-1] // 16))
     chosen = dict(choose.choose(engine, [ChoiceRequest(text, tuple(picked)) for text in texts]))
     ((_, scored),) = score.score(engine, [ScoreRequest(texts[0])])
+    pairs = [
+        LogLikelihoodRequest(text[:-STEPS], tuple(text[-STEPS:][:tokens].tolist()))
+        for text in texts
+        for tokens in (STEPS, 1)
+    ]
+    likelihoods = dict(loglikelihood.loglikelihood(engine, pairs))
+    for number, pair in enumerate(pairs):
+        wanted = plain.own_logits(model, loglikelihood.given_tokens(pair)).cpu()[len(pair.tokens) - 1 :]
+        likely = wanted.log_softmax(-1)[range(len(wanted)), list(pair.continuation)].mean()
+        _demand(_same(torch.tensor(likelihoods[number].log_likelihood / len(wanted)), likely, tolerance, wanted))
     for number, text in enumerate([*texts, texts[0]]):
         ids = [int(said[number, step].argmax()) for step in range(STEPS - 1)]
         wanted = plain.own_logits(model, [*text.tolist(), *ids]).cpu()

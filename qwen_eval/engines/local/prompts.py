@@ -155,3 +155,51 @@ class Encoder:
                 )
             found.append(int(ids[-1]))
         return tuple(found)
+
+    def continuation_ids(
+        self, contexts: Sequence[str], continuations: Sequence[Sequence[str]], chat: bool = False
+    ) -> list[tuple[np.ndarray, list[tuple[int, ...]]]]:
+        """For each context its ids (int32 [T]) and, of each of its continuations, the ids behind them.
+
+        As lm-evaluation-harness does it: blanks at the context's end go to the continuation, whose ids are those of
+        both together, less as many as the context has. A BOS comes first where the tokenizer adds one; an empty
+        context is the BOS, or without one the end-of-text token. chat: the context is a user turn, the continuation
+        begins the reply.
+        Raises UserError where a continuation has no token of its own.
+        """
+        return [self._pair(context, texts, chat) for context, texts in zip(contexts, continuations, strict=True)]
+
+    def _pair(self, context: str, texts: Sequence[str], chat: bool) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+        if chat:
+            (start,) = self.chat([context])
+            found = [tuple(self._inside(text)) for text in texts]
+        else:
+            kept = context.rstrip()
+            moved = context[len(kept) :]
+            if kept:
+                start, *longer = self.plain([kept, *(kept + moved + text for text in texts)])
+            else:
+                start = np.asarray([self._first_id()], dtype=np.int32)
+                longer = [np.asarray([*start, *self._bare(moved + text)], dtype=np.int32) for text in texts]
+            found = [tuple(ids[len(start) :].tolist()) for ids in longer]
+        for text, own in zip(texts, found, strict=True):
+            if not own:
+                raise UserError(f"the answer {text!r} has no token of its own behind {context[-40:]!r}")
+        return start, found
+
+    def _first_id(self) -> int:
+        """What stands before a text without a context."""
+        if self.qwen:
+            return int(self.tokenizer.eod_id)
+        first = self.tokenizer.bos_token_id
+        if first is None:
+            first = self.tokenizer.eos_token_id
+        if first is None:
+            raise UserError("this tokenizer has no token to begin a text with: an empty context cannot be asked")
+        return int(first)
+
+    def _bare(self, text: str) -> list[int]:
+        """Ordinary text without what the tokenizer puts around it."""
+        if self.qwen:
+            return list(self.plain([text])[0])
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=self._hostile(text))["input_ids"]

@@ -139,14 +139,19 @@ def token_log_likelihoods(model: Any, hidden: torch.Tensor, targets: torch.Tenso
 
     Logits and their log-sum-exp are fp32 (the published code rounds logits to the model's dtype, quirk Q10).
     """
-    head = model.get_output_embeddings()
-    rows = max(1, LOGITS_BYTES // (4 * head.weight.shape[0] if hasattr(head, "weight") else LOGITS_BYTES))
+    rows = head_rows(model)
     found = []
     for start in range(0, len(hidden), rows):
         logits = head_logits(model, hidden[start : start + rows])
         wanted = targets[start : start + rows].to(logits.device)
         found.append((logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=-1)).cpu())
     return torch.cat(found)
+
+
+def head_rows(model: Any) -> int:
+    """How many positions' logits fit into LOGITS_BYTES, at least 1."""
+    head = model.get_output_embeddings()
+    return max(1, LOGITS_BYTES // (4 * head.weight.shape[0] if hasattr(head, "weight") else LOGITS_BYTES))
 
 
 def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
