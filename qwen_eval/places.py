@@ -1,8 +1,10 @@
-"""Where the parts of the product lie: in a checkout beside this package, in an installed one within it.
+"""Where the parts of the product lie: in a checkout beside this package, in an installed one within it, and which
+hub has the rest.
 
-Imports nothing, so that every other file may import it.
+Imports nothing of the project, so that every other file may import it.
 """
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -11,3 +13,8 @@ INSTALLED = (PACKAGE / "scripts").is_dir()
 SCRIPTS = PACKAGE / "scripts" if INSTALLED else ROOT / "eval"  # evaluate_*.py
 DEMO = PACKAGE / "demo" if INSTALLED else ROOT / "demo"  # checkpoints and samples
 PROMPTS = PACKAGE / "benchmarks" / "prompts"
+
+
+def uses_modelscope() -> bool:
+    """Whether checkpoints and data come from ModelScope, in place of the Hugging Face hub (QWEN_EVAL_HUB)."""
+    return os.environ.get("QWEN_EVAL_HUB", "").lower() == "modelscope"

@@ -39,7 +39,6 @@ from qwen_eval.data.sources import (
     locate,
     locate_files,
     tables,
-    uses_modelscope,
 )
 from qwen_eval.errors import UserError
 
@@ -76,7 +75,6 @@ __all__ = [
     "read_text",
     "subset",
     "tables",
-    "uses_modelscope",
 ]
 
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from qwen_eval.data.readers import refuse_pointer
 from qwen_eval.errors import UserError, one_line
+from qwen_eval.places import uses_modelscope
 
 from filelock import FileLock
 
@@ -245,10 +246,6 @@ def _from_hub(hub: Hub, asked: bool) -> Path:
             f"{what} could not be fetched from {place} ({one_line(error)[:160]}); "
             f"give the official data with -d, or set HF_ENDPOINT to a mirror"
         ) from error
-
-
-def uses_modelscope() -> bool:
-    return os.environ.get("QWEN_EVAL_HUB", "").lower() == "modelscope"
 
 
 def file_sha256(path: Path) -> str:

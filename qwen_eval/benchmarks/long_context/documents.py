@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qwen_eval.data.items import Item, given_path, read_jsonl, subset, uses_modelscope
+from qwen_eval.data.items import Item, given_path, read_jsonl, subset
 from qwen_eval.data.readers import refuse_pointer
 from qwen_eval.errors import UserError, one_line
+from qwen_eval.places import uses_modelscope
 
 import numpy as np
 

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.data.items import uses_modelscope
 from qwen_eval.engines.base import (
     ChoiceRequest,
     GenerateRequest,
@@ -25,7 +24,7 @@ from qwen_eval.engines.base import (
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.errors import UserError, one_line
-from qwen_eval.places import DEMO
+from qwen_eval.places import DEMO, uses_modelscope
 
 import numpy as np
 
