@@ -115,6 +115,25 @@ def test_equals_one_plain_forward_a_prompt(name: str) -> None:
     assert_same(answers(model, asked), want)
 
 
+def test_each_request_has_as_many_candidates_as_it_likes() -> None:
+    """2 to 26, other ones for each request; the same token twice, and one that another request has too."""
+    model, rng = qwen(), np.random.default_rng(11)
+    asked = [
+        ChoiceRequest(request.tokens, tuple(rng.choice(VOCAB, int(rng.integers(2, 27)), replace=False).tolist()))
+        for request in requests(8)
+    ]
+    asked[3] = ChoiceRequest(asked[3].tokens, (7, 9, 7))
+    asked[4] = ChoiceRequest(asked[4].tokens, (9, 7))
+    for rows, budget in ((None, None), (1, 64), (5, 300)):
+        engine = LocalEngine.of(model, rows=rows)
+        engine.token_budget = budget or engine.token_budget
+        got = dict(engine.choose(asked))
+        for index, request in enumerate(asked):
+            assert len(got[index]) == len(request.candidates)
+            np.testing.assert_allclose(got[index], plain(model, [request])[0], atol=1e-4)
+        assert got[3][0] == got[3][2]
+
+
 @pytest.mark.parametrize("rows", [1, 7, None])
 @pytest.mark.parametrize("budget", [64, 300, 100_000])
 def test_batch_size_changes_nothing(rows: int | None, budget: int) -> None:

@@ -259,21 +259,21 @@ def test_pairs_are_encoded_as_lm_evaluation_harness_does(kind: str, demo_checkpo
 
     make = {"qwen": lambda: load_tokenizer(demo_checkpoint), "bpe with bos": llama, "unigram with bos": unigram}
     tokenizer = make[kind]()
-    found = Encoder(tokenizer).continuation_ids([context for context, _ in PAIRS], [texts for _, texts in PAIRS])
-    for (context, texts), (start, own) in zip(PAIRS, found, strict=True):
-        assert start.dtype == np.int32
-        for text, ids in zip(texts, own, strict=True):
-            assert (start.tolist(), list(ids)) == as_lm_eval(tokenizer, context, text)
-    assert (found[0][0][0] == tokenizer.bos_token_id) == ("bos" in kind)
+    for context, texts in PAIRS:
+        found = Encoder(tokenizer).continuation_ids(context, texts)
+        for text, (start, own) in zip(texts, found, strict=True):
+            assert start.dtype == np.int32
+            assert (start.tolist(), list(own)) == as_lm_eval(tokenizer, context, text)
+            assert (start[0] == tokenizer.bos_token_id) == ("bos" in kind)
 
 
 def test_an_empty_context_is_the_token_that_begins_a_text(demo_checkpoint: Path) -> None:
     from qwen_model.loading import load_tokenizer
 
     tokenizer = load_tokenizer(demo_checkpoint)
-    ((start, (own,)),) = Encoder(tokenizer).continuation_ids([""], [["The sky"]])
+    ((start, own),) = Encoder(tokenizer).continuation_ids("", ["The sky"])
     assert (start.tolist(), list(own)) == ([tokenizer.eod_id], tokenizer.encode("The sky"))
-    ((start, (own,)),) = Encoder(llama()).continuation_ids([""], [["A"]])
+    ((start, own),) = Encoder(llama()).continuation_ids("", ["A"])
     assert start.tolist() == [1] and 1 not in own, "its BOS, once"
 
 
@@ -281,17 +281,18 @@ def test_an_answer_without_a_token_is_one_line(demo_checkpoint: Path) -> None:
     from qwen_model.loading import load_tokenizer
 
     with pytest.raises(UserError, match=r"the answer '' has no token of its own behind 'Answer:'"):
-        Encoder(load_tokenizer(demo_checkpoint)).continuation_ids(["Answer:"], [["A", ""]])
+        Encoder(load_tokenizer(demo_checkpoint)).continuation_ids("Answer:", ["A", ""])
 
 
 def test_in_a_chat_the_continuation_begins_the_reply(demo_checkpoint: Path) -> None:
     from qwen_model.loading import load_tokenizer
 
     encoder = Encoder(load_tokenizer(demo_checkpoint))
-    ((start, own),) = encoder.continuation_ids(["Who?"], [["Belka", "<|im_end|>"]], chat=True)
-    for text, ids in zip(["Belka", "<|im_end|>"], own, strict=True):
+    for text in ("Belka", "<|im_end|>"):
+        ((start, own),) = encoder.continuation_ids("Who?", [text], chat=True)
         (whole,) = encoder.chat(["Who?"], [text])
-        assert [*start, *ids] == whole.tolist()
+        assert [*start, *own] == whole.tolist()
+        assert np.array_equal(start, encoder.chat(["Who?"])[0])
 
 
 # -- lm-evaluation-harness itself (the bench extra has it) -------------------------------------------------------------
@@ -312,7 +313,11 @@ def test_equals_lm_evaluation_harness_on_the_same_texts(demo_checkpoint: Path, l
     pairs = [(context, text) for context, texts in zip(contexts, answers_of, strict=True) for text in texts]
     lm = HFLM(pretrained=engine.model, tokenizer=engine.tokenizer, batch_size=1, device="cpu", max_length=limit)
     theirs = lm.loglikelihood([Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)], True)
-    asked = [Request(start, own) for start, texts in engine.continuation_ids(contexts, answers_of) for own in texts]
+    asked = [
+        Request(*pair)
+        for context, texts in zip(contexts, answers_of, strict=True)
+        for pair in engine.continuation_ids(context, texts)
+    ]
     if limit is not None:
         asked = [request.cut(limit) for request in asked]
         assert any(len(request.tokens) < 40 for request in asked)

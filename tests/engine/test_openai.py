@@ -56,7 +56,7 @@ def test_it_gives_no_logits(server: Server) -> None:
     with pytest.raises(UserError, match="--engine local"):
         OpenAIEngine(server.url, "m").candidate_ids(["Answer:"], [" A"])
     with pytest.raises(UserError, match="--engine local"):
-        OpenAIEngine(server.url, "m").continuation_ids(["Answer:"], [[" one"]])
+        OpenAIEngine(server.url, "m").continuation_ids("Answer:", [" one"])
     with pytest.raises(UserError, match="--engine local"):
         OpenAIEngine(server.url, "m").loglikelihood([])
 

@@ -217,12 +217,12 @@ class LocalEngine:
         return self.encoder.candidate_ids(prompts, candidates, chat)
 
     def continuation_ids(
-        self, contexts: Sequence[str], continuations: Sequence[Sequence[str]], chat: bool = False
-    ) -> list[tuple[np.ndarray, list[tuple[int, ...]]]]:
-        """For each context its ids and those of each of its continuations: see Encoder.continuation_ids."""
-        pairs = self.encoder.continuation_ids(contexts, continuations, chat)
-        for context, own in pairs:
-            self._check_ids([context, *own])
+        self, context: str, continuations: Sequence[str], chat: bool = False
+    ) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+        """For each continuation the ids of the context and its own: see Encoder.continuation_ids."""
+        pairs = self.encoder.continuation_ids(context, continuations, chat)
+        for start, own in pairs:
+            self._check_ids([start, own])
         return pairs
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:

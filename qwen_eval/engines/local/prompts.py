@@ -157,9 +157,9 @@ class Encoder:
         return tuple(found)
 
     def continuation_ids(
-        self, contexts: Sequence[str], continuations: Sequence[Sequence[str]], chat: bool = False
-    ) -> list[tuple[np.ndarray, list[tuple[int, ...]]]]:
-        """For each context its ids (int32 [T]) and, of each of its continuations, the ids behind them.
+        self, context: str, continuations: Sequence[str], chat: bool = False
+    ) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+        """For each continuation the ids of the context, int32 [T], and its own ids behind them.
 
         As lm-evaluation-harness does it: blanks at the context's end go to the continuation, whose ids are those of
         both together, less as many as the context has. A BOS comes first where the tokenizer adds one; an empty
@@ -167,25 +167,22 @@ class Encoder:
         begins the reply.
         Raises UserError where a continuation has no token of its own.
         """
-        return [self._pair(context, texts, chat) for context, texts in zip(contexts, continuations, strict=True)]
-
-    def _pair(self, context: str, texts: Sequence[str], chat: bool) -> tuple[np.ndarray, list[tuple[int, ...]]]:
         if chat:
             (start,) = self.chat([context])
-            found = [tuple(self._inside(text)) for text in texts]
+            found = [tuple(self._inside(text)) for text in continuations]
         else:
             kept = context.rstrip()
             moved = context[len(kept) :]
             if kept:
-                start, *longer = self.plain([kept, *(kept + moved + text for text in texts)])
+                start, *longer = self.plain([kept, *(kept + moved + text for text in continuations)])
             else:
                 start = np.asarray([self._first_id()], dtype=np.int32)
-                longer = [np.asarray([*start, *self._bare(moved + text)], dtype=np.int32) for text in texts]
+                longer = [np.asarray([*start, *self._bare(moved + text)], dtype=np.int32) for text in continuations]
             found = [tuple(ids[len(start) :].tolist()) for ids in longer]
-        for text, own in zip(texts, found, strict=True):
+        for text, own in zip(continuations, found, strict=True):
             if not own:
                 raise UserError(f"the answer {text!r} has no token of its own behind {context[-40:]!r}")
-        return start, found
+        return [(start, own) for own in found]
 
     def _first_id(self) -> int:
         """What stands before a text without a context."""
