@@ -7,10 +7,11 @@ markers of README.md, in the layout of the Qwen cards.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pandas import DataFrame
 
 HERE = Path(__file__).resolve().parent
 CSV = HERE / "reported_numbers.csv"
@@ -90,21 +91,20 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write(figures: Sequence[Figure]) -> None:
-    CSV.write_text(_csv(figures), encoding="utf-8")
+    CSV.write_text(as_csv(figures), encoding="utf-8")
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     README.write_text(f"{before}{BEGIN}\n{tables(figures)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
-def _csv(figures: Sequence[Figure]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+def as_csv(figures: Sequence[Figure]) -> str:
+    """What `reported_numbers.csv` says of these figures, in its columns."""
+    rows = []
     for one in figures:
         key = dict(zip(KEY, _columns(one.key), strict=True))
         unit = {"ppl": "ppl", "bleu": "BLEU"}.get(str(key["metric"]), "%")
         row = {"table": one.job, "source": "demo-card", "model": one.model, "version": "", "unit": unit, **key}
-        writer.writerow({**row, "value": f"{one.value:.2f}"})
-    return stream.getvalue()
+        rows.append({**row, "value": f"{one.value:.2f}"})
+    return str(DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n"))
 
 
 def tables(figures: Sequence[Figure]) -> str:

@@ -1,7 +1,5 @@
 """A run's tables: figures beside the reported ones, then the breakdowns; as files of the output folder."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +77,7 @@ def columns(table: Table | Grid) -> tuple[list[str], list[list[str]]]:
 
 
 def markdown(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -> str:
+    """The tables as table.md has them. Not pandas' Markdown, which needs one more package and pads every cell."""
     out = [f"# {title}", ""]
     for table in tables:
         head, rows = columns(table)
@@ -90,24 +89,30 @@ def markdown(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -
     return "\n".join(out).rstrip() + "\n"
 
 
+FIGURE = ("value", "ci95_low", "ci95_high", "n", "reported", "reported_source")
+CSV_HEAD = ("table", "name", *FIGURE, *Verdict._fields[1:], "verdict")
+
+
 def as_csv(tables: Sequence[Table | Grid]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    figure = ("value", "ci95_low", "ci95_high", "n", "reported", "reported_source")
-    writer.writerow(("table", "name", *figure, *Verdict._fields[1:], "verdict"))
+    """Every line of every table, unrounded; what a line does not have is an empty cell."""
+    rows = []
     for table in tables:
         for row in () if isinstance(table, Grid) else table.lines:
-            told = row.verdict or Verdict("", *[None] * 4)  # type: ignore[arg-type]
+            told = row.verdict or (None,) * len(Verdict._fields)
             source = (row.reported.value, row.reported.source) if row.reported else (None, None)
-            cells = (row.score.value, *(row.score.ci95 or (None, None)), row.score.n, *source, *told[1:], told.word)
-            writer.writerow((table.title, row.name, *("" if cell is None else cell for cell in cells)))
-    return stream.getvalue()
+            figure = (row.score.value, *(row.score.ci95 or (None, None)), row.score.n, *source)
+            rows.append((table.title, row.name, *figure, *told[1:], row.word))
+    return _csv(CSV_HEAD, rows)
 
 
 def grid_csv(grid: Grid) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([grid.head, *grid.rows])
-    return stream.getvalue()
+    return _csv(grid.head, grid.rows)
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    from pandas import DataFrame  # here: it takes half a second to import
+
+    return str(DataFrame(rows, columns=list(head), dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
 def score_json(row: Line) -> dict[str, Any]:

@@ -36,6 +36,21 @@ def test_every_run_of_the_demo_has_figures_on_the_card() -> None:
     assert all(row["value"] in readme for row in rows)
 
 
+def test_the_cards_figures_are_written_as_they_stand_there() -> None:
+    with open(card.CSV, newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    figures = [
+        a_figure(
+            job=row["table"],
+            model=row["model"],
+            key={name: int(row[name]) if name == "shots" and row[name] else row[name] or None for name in card.KEY},
+            value=float(row["value"]),
+        )
+        for row in rows
+    ]
+    assert card.as_csv(figures) == card.CSV.read_text(encoding="utf-8")
+
+
 def test_the_checkpoints_are_small_and_in_the_published_format() -> None:
     for name in ("base", "chat"):
         files = {path.name for path in (card.HERE / "checkpoint" / name).iterdir()}
