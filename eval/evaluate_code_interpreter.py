@@ -30,7 +30,7 @@ from qwen_eval.benchmarks.code_interpreter.rounds import WARM, Interpreter, Talk
 from qwen_eval.benchmarks.code_interpreter.scores import PUBLISHED, TAGS, as_reported, scores_of
 from qwen_eval.cli import parser, positive
 from qwen_eval.data.items import Item, choose_subjects, read_jsonl
-from qwen_eval.engines.openai import check_url
+from qwen_eval.engines.endpoint import check_url
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import react
 from qwen_eval.extraction.numbers import close, last_number, read_number

@@ -125,7 +125,7 @@ def tokenizer_pieces(run: Run) -> tuple[Pieces, str]:
     """The tokens of the model under test, with --rescore of the one that -c names; and why it is not these, if so."""
     if run.checkpoint is None and not run.args.checkpoint_path:
         return words_and_characters, "no -c"
-    from qwen_eval.engines.local.engine import resolve_checkpoint
+    from qwen_eval.checkpoints import resolve_checkpoint
     from qwen_model.loading import CheckpointError, load_tokenizer
 
     try:

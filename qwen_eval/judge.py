@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qwen_eval.data.items import read_jsonl
 from qwen_eval.engines.base import NoReply
-from qwen_eval.engines.openai import complete, connect, public_url
+from qwen_eval.engines.endpoint import complete, connect, public_url
 from qwen_eval.errors import UserError, disk_error
 from qwen_eval.reporting.journal import append_whole, drop_cut_line, line_of
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.cli import long_context_flags
+from qwen_eval.engines.base import Engine
 from qwen_eval.errors import UserError
 from qwen_eval.places import DEMO
 from qwen_eval.reporting import manifest
@@ -26,14 +27,15 @@ class Target:
         self.args = args
         self.demo = args.checkpoint_path in DEMO_MODELS
         self.replies = Replies(args.rescore) if args.rescore else None
-        self._engine: Any = None
+        self._engine: Engine[Any, Any] | None = None
         self.checkpoint: Path | None = None
         self.endpoint: str | None = None  # the address, without secrets
         self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
         if self.replies is None and args.engine == "openai":
             self._check_endpoint()
         elif self.replies is None:
-            from qwen_eval.engines.local.engine import resolve_checkpoint, resolve_long_context
+            from qwen_eval.checkpoints import resolve_checkpoint
+            from qwen_eval.engines.local.placement import resolve_long_context
             from qwen_model.loading import check_checkpoint
 
             self.checkpoint = resolve_checkpoint(args.checkpoint_path)
@@ -55,7 +57,7 @@ class Target:
             raise UserError("--engine openai wants --base-url URL, and -c the model's name there")
         if self.args.chat is False:
             raise UserError("--engine openai asks a chat endpoint; --base has no sense there")
-        from qwen_eval.engines.openai import check_url, public_url
+        from qwen_eval.engines.endpoint import check_url, public_url
 
         check_url(self.args.base_url)
         self.endpoint = public_url(self.args.base_url)
@@ -109,7 +111,7 @@ class Target:
             served = {"base_url": self.endpoint, "served_model": self.args.checkpoint_path}
             return {"settings": settings, "engine": "openai", **served}
         assert self.checkpoint is not None
-        from qwen_eval.engines.local.engine import resolve_dtype
+        from qwen_eval.engines.local.placement import resolve_dtype
 
         return {
             "settings": settings,
@@ -121,7 +123,7 @@ class Target:
         }
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> Engine[Any, Any]:
         """The engine, loaded when the first item needs it."""
         args = self.args
         if self._engine is None and args.engine == "openai":
@@ -139,11 +141,11 @@ class Target:
 
     def engine_notes(self) -> list[str]:
         """What a reader of the figures should know of how a local model was run in this start."""
-        return self._engine.notes() if self._engine is not None and self.args.engine == "local" else []
+        return self._engine.notes() if self._engine is not None else []
 
     @property
     def requests(self) -> dict[str, int] | None:
         """How many requests of this start an endpoint was asked, tried again and failed; None for a local model."""
         if self.replies is not None or self.args.engine != "openai":
             return None
-        return dict(self._engine.counts) if self._engine else {"asked": 0, "retried": 0, "failed": 0}
+        return dict(self._engine.counts or {}) if self._engine else {"asked": 0, "retried": 0, "failed": 0}

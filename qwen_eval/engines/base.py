@@ -1,13 +1,15 @@
 """The engine: four kinds of request (`choose`, `loglikelihood`, `generate`, `score`), nothing about benchmarks.
 
-Prompts are token ids. Results come as they finish, each with the index of its request, so that a caller can write
-every item to disk at once. `open_engine` gives the local engine: transformers with `qwen_model`.
+Answers come as they finish, each with the index of its request, so that a caller can write every item to disk at once.
+Engines: `local.engine.LocalEngine` (transformers with `qwen_model`) and `openai.OpenAIEngine` (an endpoint).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from qwen_eval.engines.decoding import Decoding
 
 import numpy as np
 
@@ -15,8 +17,13 @@ if TYPE_CHECKING:
     from qwen_model.long_context import LongContext
 
 
+Prompt = TypeVar("Prompt")
+Generation = TypeVar("Generation")
+
+
 class ChoiceRequest(NamedTuple):
-    """Wanted: the next-token logits, fp32, of `candidates` (token ids) after `tokens` (int32 [T])."""
+    """Wanted: the next-token logits, fp32, of `candidates` (token ids, of any number that may differ from request to
+    request) after `tokens` (int32 [T])."""
 
     tokens: np.ndarray
     candidates: tuple[int, ...]
@@ -92,7 +99,44 @@ class ScoreRequest(NamedTuple):
     first: int = 1
 
 
-class Engine(Protocol):
+class Engine(Protocol[Prompt, Generation]):
+    """What a run asks of an engine. Every answer comes with the index of its request, as soon as it is there.
+
+    An engine says in its own way what it takes: `Prompt` is what `encode` makes of a text (token ids for the local
+    engine, messages for an endpoint), `Generation` a request to `generate`. An engine that cannot answer a kind of
+    request raises UserError, one line, as soon as it is asked to encode one.
+    """
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        chat: bool = ...,
+        raw: bool = False,
+        assistant_prefill: Sequence[str] | None = None,
+    ) -> list[Prompt]:
+        """Each text as it goes into the model: a text to go on from or, with `chat`, one user turn.
+
+        raw: without the NFC normalisation of a first-generation Qwen's tokenizer. assistant_prefill: for each prompt
+        what of the assistant's turn is there already.
+        """
+        ...
+
+    def candidate_ids(
+        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = ...
+    ) -> list[tuple[int, ...]]:
+        """For each prompt the ids of its candidates, of one token each behind the prompt."""
+        ...
+
+    def continuation_ids(
+        self, context: str, continuations: Sequence[str], chat: bool = ...
+    ) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+        """For each continuation the ids of the context, int32 [T], and its own ids behind them."""
+        ...
+
+    def prompt_text(self, prompt: Prompt) -> str:
+        """An encoded prompt as the model sees it, as text."""
+        ...
+
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
         """Yields (index of the request, logits of its candidates in their order)."""
         ...
@@ -101,7 +145,13 @@ class Engine(Protocol):
         """Yields (index of the request, likelihood of its continuation)."""
         ...
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply | NoReply]]:
+    def generate_requests(
+        self, prompts: Sequence[Prompt], decoding: Decoding, chat: bool, seeds: Sequence[str]
+    ) -> list[Generation]:
+        """Requests with one run's settings. seeds: hexadecimal, one per prompt; they matter only with a temperature."""
+        ...
+
+    def generate(self, requests: Sequence[Generation]) -> Iterator[tuple[int, Reply | NoReply]]:
         """Yields (index of the request, its reply) as replies end; NoReply where an endpoint failed for good."""
         ...
 
@@ -109,4 +159,13 @@ class Engine(Protocol):
         self, requests: Sequence[ScoreRequest], progress: Callable[[int], Any] | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index of the request, log-likelihoods of its tokens); `progress` is told how many tokens are done."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures should know of how they were made, once the model has answered."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int] | None:
+        """How many requests an endpoint was asked, tried again and failed; None for a local model."""
         ...

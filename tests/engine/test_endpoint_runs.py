@@ -99,7 +99,7 @@ def test_an_endpoint_that_refuses_everything_is_not_asked_everything(
 
 def test_one_request_that_fails_after_others_worked_is_put_aside(server: Server, monkeypatch) -> None:
     """A benchmark of several rounds asks in several calls; a server may break on one prompt for good."""
-    monkeypatch.setattr("qwen_eval.engines.openai.TRIES", 0)
+    monkeypatch.setattr("qwen_eval.engines.endpoint.TRIES", 0)
     engine = OpenAIEngine(server.url, "m")
 
     def ask(text: str) -> Reply | NoReply:

@@ -150,7 +150,7 @@ def test_both_published_flags_are_no_fault_where_a_dtype_is_given(qwen):
 
 @pytest.mark.parametrize(("flag", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
 def test_the_flag_of_the_configuration_is_the_engines_dtype_on_a_gpu(qwen, monkeypatch, flag, dtype):
-    from qwen_eval.engines.local import engine as local
+    from qwen_eval.engines.local import placement as local
 
     edit_json(qwen / "config.json", **{"fp32": False, flag: True})
     monkeypatch.setattr(local, "resolve_device", lambda device: "cuda")

@@ -89,7 +89,7 @@ def test_an_endpoints_prompt_is_what_is_sent() -> None:
     engine = OpenAIEngine("http://localhost:1/v1", "m")
     (alone,) = engine.encode(["Who?"])
     assert engine.prompt_text(alone) == "user: Who?"
-    (begun,) = engine.encode(["Who?"], begun=["Let me"])
+    (begun,) = engine.encode(["Who?"], assistant_prefill=["Let me"])
     assert engine.prompt_text(begun) == "user: Who?\nassistant: Let me"
 
 

@@ -6,15 +6,15 @@ What makes it fast is in the files beside it: `prefix.py` plans what is shared, 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen_eval.engines.base import (
     ChoiceRequest,
+    Engine,
     GenerateRequest,
     Likelihood,
     LogLikelihoodRequest,
@@ -22,14 +22,12 @@ from qwen_eval.engines.base import (
     ScoreRequest,
 )
 from qwen_eval.engines.decoding import Decoding
+from qwen_eval.engines.local.placement import host_memory, resolve_device, resolve_dtype, too_large
 from qwen_eval.engines.local.prompts import Encoder
-from qwen_eval.errors import UserError, one_line
-from qwen_eval.places import DEMO, uses_modelscope
+from qwen_eval.errors import UserError
 
 import numpy as np
 
-# The embedded models, by what -c says.
-DEMOS = {"demo": "base", "demo-chat": "chat"}
 # Padded tokens a forward: large enough for full matmul speed, small enough for 1 GB of activations.
 CPU_TOKENS = 1024
 MAX_GPU_TOKENS = 65536
@@ -38,86 +36,11 @@ CPU_ROWS = 64
 MAX_GPU_ROWS = 1024
 
 
-def resolve_checkpoint(given: str) -> Path:
-    """The folder of a checkpoint: `demo`, `demo-chat`, a folder, or a hub id (HF_ENDPOINT and ModelScope honoured)."""
-    if given in DEMOS:
-        return DEMO / "checkpoint" / DEMOS[given]
-    from qwen_model.loading import CheckpointError, checkpoint_folder
-
-    if uses_modelscope() and not Path(given).expanduser().exists():
-        return _from_modelscope(given)
-    try:
-        return checkpoint_folder(given)
-    except CheckpointError as error:
-        hint = (
-            "; check the name, set HF_ENDPOINT to a mirror, or QWEN_EVAL_HUB=modelscope" if "hub" in str(error) else ""
-        )
-        raise UserError(f"-c {error}{hint}") from error
-
-
-def _from_modelscope(given: str) -> Path:
-    try:
-        from modelscope import snapshot_download
-
-        return Path(snapshot_download(given))
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install -e '.[modelscope]'") from error
-    except Exception as error:
-        raise UserError(
-            f"-c {given}: not to be had from ModelScope ({one_line(error)[:160]}); check the name"
-        ) from error
-
-
-def resolve_device(device: str | None) -> str:
-    import torch
-
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {chosen} cannot be used here ({one_line(error)[:120]})") from error
-    return chosen
-
-
-def resolve_dtype(checkpoint: Path, dtype: str, device: str | None) -> str:
-    """`auto`: float32 on a CPU, else the checkpoint's dtype, else bfloat16 (float16 where the GPU has no bfloat16)."""
-    if dtype != "auto":
-        return dtype
-    import torch
-
-    if resolve_device(device) == "cpu":
-        return "float32"
-    from qwen_model.loading import load_config
-
-    config = load_config(checkpoint)
-    if flags := [name for name in ("bf16", "fp16", "fp32") if getattr(config, name, False) is True]:
-        if len(flags) > 1:
-            raise UserError(f"{checkpoint / 'config.json'}: {' and '.join(flags)} are both true; give --dtype")
-        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[flags[0]]
-    stored = str(getattr(config, "dtype", None) or "").removeprefix("torch.")
-    if stored in ("float16", "bfloat16") and getattr(config, "model_type", "") != "qwen":
-        return stored
-    return "bfloat16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "float16"
-
-
-def resolve_long_context(checkpoint: Path, **flags: Any) -> dict[str, Any]:
-    """The setting `long_context`: the switches that the model runs with where flags give one. Nothing otherwise, so
-    that the output folder of a run without them stays what it was."""
-    if all(value is None for value in flags.values()):
-        return {}
-    from qwen_model.loading import load_config
-    from qwen_model.long_context import given_switches
-
-    config = load_config(checkpoint)
-    try:
-        return {"long_context": given_switches(config, **flags)._asdict()}  # type: ignore[union-attr]
-    except ValueError as error:
-        raise UserError(f"-c {checkpoint}: {error}") from error
-
-
 class LocalEngine:
     """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
     `long_context`: the switches of `load_model`."""
+
+    counts = None  # no endpoint
 
     def __init__(
         self,
@@ -136,7 +59,7 @@ class LocalEngine:
         self.dtype = resolve_dtype(checkpoint, dtype, device)
         device = resolve_device(device)
         placement: dict[str, Any] = {"device": device}
-        if device == "cuda" and torch.cuda.device_count() > 1 and _too_large(checkpoint):
+        if device == "cuda" and torch.cuda.device_count() > 1 and too_large(checkpoint):
             placement = {"device_map": "auto"}
         self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement, **long_context).eval()
         self.rows = rows
@@ -168,11 +91,15 @@ class LocalEngine:
         return max(512, min(MAX_GPU_TOKENS, int(0.4 * free / per_token)))
 
     def encode(
-        self, prompts: Sequence[str], chat: bool = False, raw: bool = False, begun: Sequence[str] | None = None
+        self,
+        prompts: Sequence[str],
+        chat: bool = False,
+        raw: bool = False,
+        assistant_prefill: Sequence[str] | None = None,
     ) -> list[np.ndarray]:
-        """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain; begun:
-        see Encoder.chat."""
-        encoded = self.encoder.chat(prompts, begun) if chat else self.encoder.plain(prompts, raw)
+        """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain;
+        assistant_prefill: see Encoder.chat."""
+        encoded = self.encoder.chat(prompts, assistant_prefill) if chat else self.encoder.plain(prompts, raw)
         self._check_ids(encoded)
         return encoded
 
@@ -280,34 +207,14 @@ class LocalEngine:
         import torch
 
         device = next(self.model.parameters()).device
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _host_memory()
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return int(0.5 * free / (2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize))
 
 
-def _host_memory() -> int:
-    """Bytes of the host's memory that are free: by psutil, which comes with accelerate, else as Linux counts them."""
-    try:
-        import psutil
+if TYPE_CHECKING:
 
-        return psutil.virtual_memory().available
-    except ImportError:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def free_bytes(device: str) -> int:
-    """Bytes free where a model would go: "cuda" is all GPUs together, as it is spread over them when it has to be."""
-    import torch
-
-    if device == "cuda":
-        return sum(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
-    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else _host_memory()
-
-
-def _too_large(checkpoint: Path) -> bool:
-    import torch
-
-    size = sum(os.path.getsize(path) for pattern in ("*.safetensors", "*.bin") for path in checkpoint.glob(pattern))
-    return size * 1.1 > torch.cuda.mem_get_info(0)[0]
+    def _is_an_engine(engine: LocalEngine) -> Engine[np.ndarray, GenerateRequest]:
+        return engine

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qwen_eval.engines.local.engine import CPU_TOKENS, free_bytes, resolve_device, resolve_dtype
+from qwen_eval.engines.local.engine import CPU_TOKENS
+from qwen_eval.engines.local.placement import free_bytes, resolve_device, resolve_dtype
 from qwen_eval.engines.local.score import LOGITS_BYTES, MAX_CHUNK, chunk_tokens
 from qwen_eval.errors import UserError
 

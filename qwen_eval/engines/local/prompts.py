@@ -56,10 +56,10 @@ class Encoder:
             raise UserError("a prompt is empty: a base model needs a text to go on from (look for an empty question)")
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
-    def chat(self, prompts: Sequence[str], begun: Sequence[str] | None = None) -> list[np.ndarray]:
+    def chat(self, prompts: Sequence[str], assistant_prefill: Sequence[str] | None = None) -> list[np.ndarray]:
         """One user turn, with the default system text for Qwen, else in the tokenizer's chat template.
 
-        begun: the assistant's turn so far, one text a prompt, which the reply goes on from.
+        assistant_prefill: the assistant's turn so far, one text per prompt, which the reply goes on from.
         """
         if self.qwen:
             from qwen_model.chatml import make_context
@@ -67,8 +67,8 @@ class Encoder:
             lists = [make_context(self.tokenizer, text, system=SYSTEM)[1] for text in prompts]
         else:
             lists = [self._templated(text) for text in prompts]
-        if begun is not None:
-            lists = [ids + self._inside(text) for ids, text in zip(lists, begun, strict=True)]
+        if assistant_prefill is not None:
+            lists = [ids + self._inside(text) for ids, text in zip(lists, assistant_prefill, strict=True)]
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
     def text(self, tokens: Sequence[int]) -> str:

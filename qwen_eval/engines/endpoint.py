@@ -1,0 +1,149 @@
+"""An OpenAI-compatible endpoint: its address, a client of it, one chat completion and what can go wrong with it.
+
+Used by the engine (openai.py) and by judges. Requests that fail are tried again by the client, which waits as long as
+`Retry-After` says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from qwen_eval.engines.base import NoReply, Reply
+from qwen_eval.errors import KEYS, UserError, keep_secret, one_line, redacted
+
+TRIES = 5  # the client waits between them
+OF_ITEM = (400, 413, 422)  # statuses by which a server refuses this prompt and may take another
+
+
+def check_url(url: str) -> None:
+    """UserError for what cannot be an endpoint's address."""
+    keep_secret(url)
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket without its other half
+        known = False
+    if not known:
+        raise UserError(f"{redacted(url)!r} is no address of an endpoint; one begins with http:// or https://")
+
+
+def public_url(url: str) -> str:
+    """The address without user, password and query: as files and messages may show it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def connect(
+    base_url: str,
+    key_names: Sequence[str] = KEYS[:1],
+    timeout: float = 600,
+    watch: Callable[[Any], None] = lambda request: None,
+) -> Any:
+    """A client of the endpoint. key_names: environment variables that may hold the key, the first that is set counts;
+    without one a placeholder goes, which local servers ignore. A user, a password and a query of the URL are sent.
+    watch: is shown every HTTP request, further tries included."""
+    check_url(base_url)
+    try:
+        import openai
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed; pip install openai") from error
+    parts = urlsplit(base_url)
+    plain = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    query, key = dict(parse_qsl(parts.query)), _key(key_names)
+    try:
+        return openai.OpenAI(
+            base_url=plain,
+            default_query=query,
+            api_key=key,
+            max_retries=TRIES,
+            timeout=openai.Timeout(timeout, connect=20),
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [watch]}),
+        )
+    except (ValueError, ImportError, OSError) as error:
+        hint = "look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE in the environment"
+        raise UserError(f"no client of {public_url(base_url)} can be made ({one_line(error)[:160]}); {hint}") from error
+
+
+def _key(names: Sequence[str]) -> str:
+    """The API key of the environment; UserError for one that no HTTP header may hold."""
+    for name in names:
+        if key := os.environ.get(name, "").strip():
+            if not key.isascii() or not key.isprintable():
+                raise UserError(f"{name} holds a character that no key has (a line break, or one outside ASCII)")
+            return key
+    return "none"
+
+
+class RequestFailed(UserError):
+    """An endpoint gave no reply, for good. kind: what failed, in two words; of_item: it may be this prompt's fault."""
+
+    def __init__(self, base_url: str, kind: str, detail: str, of_item: bool = False) -> None:
+        super().__init__(f"{public_url(base_url)} gave no reply ({kind}: {detail})")
+        self.reason = NoReply(kind, detail, of_item)
+
+
+def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
+    """What one chat completion says. Raises RequestFailed, in one line, when the endpoint does not give it."""
+    import openai
+
+    try:
+        done = client.chat.completions.create(**request)
+    except openai.APIStatusError as error:
+        status = error.status_code
+        raise RequestFailed(base_url, f"HTTP {status}", _said(error), status in OF_ITEM) from error
+    except openai.APIConnectionError as error:
+        kind = "no answer in time" if isinstance(error, openai.APITimeoutError) else "no connection"
+        raise RequestFailed(base_url, kind, one_line(error.__cause__ or error)[:200]) from error
+    except (openai.OpenAIError, ValueError) as error:  # ValueError: what came is no JSON
+        raise RequestFailed(base_url, "unreadable answer", one_line(error)[:200]) from error
+    try:
+        choice = done.choices[0]
+        message, finish = choice.message, choice.finish_reason
+        usage = getattr(done, "usage", None)
+        return _read(message, finish, int(getattr(usage, "completion_tokens", 0) or 0))
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        problem = "what it sent is no chat completion; is it OpenAI-compatible?"
+        raise RequestFailed(base_url, "unreadable answer", problem) from error
+
+
+def _said(error: Any) -> str:
+    """The server's own words about a request that it did not answer."""
+    body = error.body if isinstance(error.body, dict) else {}
+    message = body.get("message") or body.get("detail") or error.message
+    return redacted(" ".join(str(message).split()))[:200]
+
+
+def _read(message: Any, finish: str | None, tokens: int) -> Reply | NoReply:
+    """A reply with text that ended by itself or at its limit; anything else is no reply, and says what it is."""
+    text, thought = _text(message.content)
+    thought += "".join(_text(getattr(message, name, None))[0] or "" for name in ("reasoning_content", "reasoning"))
+    if finish not in ("stop", "length"):
+        return NoReply(f"finish_reason {finish}", "the reply did not end by itself", True)
+    if refusal := getattr(message, "refusal", None):
+        return NoReply("refusal", one_line(ValueError(refusal))[:200], True)
+    if not text and thought:
+        return NoReply("reasoning without an answer", "a larger --max-new-tokens may help", True)
+    if text is None or (not text and finish == "length"):
+        return NoReply("no text", f"finish_reason {finish}", True)
+    return Reply(text, tokens, finish, thought)
+
+
+def _text(content: Any) -> tuple[str | None, str]:
+    """The text (None: there is none) and the reasoning of a message's content: a string, or a list of parts."""
+    if isinstance(content, str):
+        return content, ""
+    if not isinstance(content, list):
+        return None, ""
+    said: list[str] = []
+    thought: list[str] = []
+    for part in content:
+        part = part if isinstance(part, dict) else {"type": "text", "text": part}
+        words = part.get("text", part.get(str(part.get("type"))))
+        if isinstance(words, list):  # Mistral: {"type": "thinking", "thinking": [{"type": "text", ...}]}
+            words = _text(words)[0]
+        if isinstance(words, str):
+            (said if part.get("type") in ("text", "output_text") else thought).append(words)
+    return "".join(said) if said else None, "".join(thought)
