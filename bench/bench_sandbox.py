@@ -22,8 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "eval"))  # as the scripts have it
 
 from qwen_eval.errors import UserError, run_script
-from qwen_eval.sandbox import Sandbox
-from qwen_eval.sandbox.pool import LEVELS
+from qwen_eval.sandbox import LEVELS, Sandbox
 
 import evaluate_humaneval
 

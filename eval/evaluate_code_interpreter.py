@@ -36,8 +36,8 @@ from qwen_eval.extraction import react
 from qwen_eval.extraction.numbers import close, last_number, read_number
 from qwen_eval.judge import Judge
 from qwen_eval.run import Run
-from qwen_eval.sandbox import warn_unsandboxed
-from qwen_eval.sandbox.kernel import SECONDS, Kernels
+from qwen_eval.sandbox import CELL_SECONDS as SECONDS
+from qwen_eval.sandbox import Kernels, warn_unsandboxed
 
 ROUNDS = {"math": 1, "visualization": 3, "general": 1}
 OLD_TAGS = {"ci_math_code": "math", "ci_plot": "visualization", "ci_open_questions": "general"}

@@ -1,95 +1,102 @@
-"""Whether two mathematical answers are equal, by math-verify, with a limit an item that nothing gets around.
+"""Whether two mathematical answers are equal, by math-verify, with a limit per comparison that nothing gets around.
 
-math-verify's own time limits are signals, which work in a main thread only and stop no C code; a comparison runs in
-a worker process under a limit of CPU seconds and memory, and the worker is killed and replaced when it reaches one.
+math-verify's own limit is a signal, which works in a main thread only and cannot interrupt a long multiplication. Here
+comparisons run in worker processes (qwen_eval/worker.py), and the kernel ends one after `seconds` of CPU time; a busy
+machine changes no verdict.
 """
 
-from multiprocessing.connection import Connection
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 from qwen_eval.errors import UserError
-from qwen_eval.worker import Worker
+from qwen_eval.service import Key, answered
+from qwen_eval.worker import IsolatedWorker, OverLimit
 
-SECONDS = 5  # of CPU time a comparison
+SECONDS = 5  # of CPU time per comparison
+MEMORY = 4 << 30  # bytes of address space
+MOST_WORKERS = 4  # processes; each needs about 150 MB and two seconds to start
 
 
 class Equivalence:
-    """math-verify in a process of its own: `equal(gold, answer)` is True, False, or None when it passed the limit.
+    """math-verify in processes of its own, which start when they are needed.
 
-    math-verify's own limit is a signal, which works in a main thread only and cannot interrupt a long multiplication.
-    Here the kernel ends the worker after `seconds` of CPU time; a busy machine changes no verdict.
+    The verdict on (gold, answer) is True, False, or None when the comparison passed the limit.
     """
 
-    def __init__(self, seconds: int = SECONDS) -> None:
+    def __init__(self, seconds: float = SECONDS, workers: int | None = None) -> None:
+        """seconds: of CPU time per comparison; workers: comparisons at a time (default: one per core, at most 4)."""
         self.seconds = seconds
-        self._worker: Worker | None = None
+        count = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+        self._workers = [
+            IsolatedWorker(_comparer, name="math-verify", seconds=seconds, memory=MEMORY, readable=["/"])
+            for _ in range(count)
+        ]
+        self._idle = [*reversed(self._workers)]  # the last one is taken next
+        self._changed = threading.Condition()
 
     def __enter__(self) -> "Equivalence":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        for worker in self._workers:
+            worker.close()
 
     def equal(self, gold: str, answer: str) -> bool | None:
-        for _ in range(2):
-            pipe = (self._worker or self._start()).pipe
+        """Whether two formulas (LaTeX or plain) are equal; None where that took too long or too much memory.
+
+        Raises UserError where math-verify cannot be started. May be called from several threads.
+        """
+        with self._idle_worker() as worker:
             try:
-                pipe.send((gold, answer))
-                if pipe.poll(20 * self.seconds):  # generous: the CPU limit ends it long before
-                    return pipe.recv()
-            except (EOFError, OSError):
-                pass
-            self._stop()
-        return None
+                return bool(worker.ask([gold, answer]))
+            except OverLimit:
+                return None
 
-    def _start(self) -> Worker:
-        self._worker = worker = Worker(_compare_forever, self.seconds)
+    def answers(self, requests: Iterable[tuple[Key, tuple[str, str]]]) -> Iterator[tuple[Key, bool | None]]:
+        """(key, verdict) for every (key, (gold, answer)), several at a time: see qwen_eval/service.py."""
+        return answered(lambda pair: self.equal(*pair), requests, len(self._workers))
+
+    def processes(self) -> list[int]:
+        """The ids of the worker processes that run."""
+        return [worker.pid for worker in self._workers if worker.pid is not None]
+
+    @contextlib.contextmanager
+    def _idle_worker(self) -> Iterator[IsolatedWorker]:
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._idle))
+            worker = self._idle.pop()
         try:
-            started = worker.pipe.poll(300) and worker.pipe.recv()  # the imports are not on the first item's account
-        except (EOFError, OSError):
-            started = "it ended at once"
-        if started != "ready":
-            self._stop()
-            raise UserError(
-                f"math-verify's worker process did not start ({started or 'no answer'}); pip install math-verify"
-            )
-        return worker
-
-    def _stop(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+            yield worker
+        finally:
+            with self._changed:
+                self._idle.append(worker)
+                self._changed.notify()
 
 
-def _compare_forever(pipe: Connection, seconds: int) -> None:
-    """The worker: reads pairs, answers True or False, dies at its limit."""
+# -- the worker process ------------------------------------------------------------------------------------------------
+
+
+def _comparer() -> Callable[[tuple[str, str]], bool]:
+    """Gets ready; returns the function that compares a pair."""
     import logging
-    import resource
 
     try:
         from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
     except ImportError as error:
-        pipe.send(str(error))
-        return
-
-    logging.disable(logging.CRITICAL)  # what does not parse is unequal, and no news
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, hard))
+        raise UserError(f"{error.name} is not installed; pip install 'qwen-eval[math]'") from error
+    logging.disable(logging.CRITICAL)  # what cannot be parsed is unequal, and nobody needs a message
     configs = [LatexExtractionConfig(), ExprExtractionConfig()]
-    pipe.send("ready")
-    while True:
+
+    def equal(pair: tuple[str, str]) -> bool:
         try:
-            gold, answer = pipe.recv()
-        except EOFError:
-            return
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, hard))
-        try:
-            sides = [parse(f"${_bare(text)}$", configs, parsing_timeout=None) for text in (gold, answer)]
-            pipe.send(all(sides) and bool(verify(*sides, timeout_seconds=None)))
+            sides = [parse(f"${_bare(text)}$", configs, parsing_timeout=None) for text in pair]
+            return all(sides) and bool(verify(*sides, timeout_seconds=None))
         except (Exception, RecursionError, MemoryError):
-            pipe.send(False)
+            return False
+
+    return equal
 
 
 def _bare(text: str) -> str:

@@ -1,7 +1,7 @@
-"""A vision judge: an OpenAI-compatible endpoint that is shown pictures and a question, and says what it sees.
+"""A vision judge: an OpenAI-compatible endpoint that gets pictures and a question, and replies with a text.
 
-Every reply is kept in `judge.jsonl` of the output folder, keyed by the judge's model, the question and the pictures'
-bytes, so that no picture is paid for twice and everyone can read what the verdict rests on.
+Every reply is kept in `judge.jsonl` of the output folder under a key made of the judge's model, the question and the
+pictures' bytes. So no picture is paid for twice, and everyone can read what a verdict is based on.
 """
 
 from __future__ import annotations
@@ -9,38 +9,68 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from qwen_eval.data.items import read_jsonl
 from qwen_eval.engines.base import NoReply
 from qwen_eval.engines.endpoint import complete, connect, public_url
 from qwen_eval.errors import UserError, disk_error
 from qwen_eval.reporting.journal import append_whole, drop_cut_line, line_of
+from qwen_eval.service import Key, answered
 
 KEYS = ("JUDGE_API_KEY", "OPENAI_API_KEY")  # environment variables, the first that is set
 MAX_TOKENS = 300
+WORKERS = 8  # questions at a time
+
+
+class Question(NamedTuple):
+    """What a judge is asked. text: the question; pictures: PNG files; item: the item's name, for whoever reads
+    `judge.jsonl`."""
+
+    text: str
+    pictures: tuple[bytes, ...]
+    item: str
 
 
 class Judge:
-    """`ask` raises UserError when the endpoint gives no reply; what it gave before stays in the folder."""
+    """A judge at an endpoint. What it has replied stays in the folder, whatever happens later."""
 
-    def __init__(self, url: str, model: str, folder: Path) -> None:
-        self.url, self.model, self.path = url, model, folder / "judge.jsonl"
+    def __init__(self, url: str, model: str, folder: Path, workers: int = WORKERS) -> None:
+        """url: of an OpenAI-compatible endpoint; folder: of the run; workers: questions at a time.
+
+        Raises UserError for an address or a `judge.jsonl` that cannot be used.
+        """
+        self.url, self.model, self.path, self.workers = url, model, folder / "judge.jsonl", workers
         self.client = connect(url, KEYS, timeout=300)
         drop_cut_line(self.path)
         rows = read_jsonl(self.path, needs=("key", "reply")) if self.path.exists() else []
         self.known: dict[str, str] = {row["key"]: row["reply"] for row in rows}
+        self._writing = threading.Lock()
+        self._asking: dict[str, threading.Lock] = {}  # by key: the same question is not paid for twice
 
     def ask(self, question: str, pictures: Sequence[bytes], name: str) -> str:
-        """The judge's reply. pictures: PNG files; name: of the item, for whoever reads the file."""
-        parts = [self.model, question, *(hashlib.sha256(picture).hexdigest() for picture in pictures)]
+        """The reply to one question (see Question). Raises UserError when the endpoint gives no text."""
+        return self._answer(Question(question, tuple(pictures), name))
+
+    def answers(self, requests: Iterable[tuple[Key, Question]]) -> Iterator[tuple[Key, str]]:
+        """(key, reply) for every (key, question), several at a time: see qwen_eval/service.py. Raises as `ask` does."""
+        return answered(self._answer, requests, self.workers)
+
+    def _answer(self, question: Question) -> str:
+        parts = [self.model, question.text, *(hashlib.sha256(picture).hexdigest() for picture in question.pictures)]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        if key not in self.known:
-            self.known[key] = self._reply(question, pictures)
-            row = {"key": key, "id": name, "judge": self.model, "reply": self.known[key]}
-            with disk_error(self.path), open(self.path, "ab", buffering=0) as lines:
-                append_whole(lines, line_of(row))
+        with self._writing:
+            asking = self._asking.setdefault(key, threading.Lock())
+        with asking:
+            if key not in self.known:
+                reply = self._reply(question.text, question.pictures)
+                row = {"key": key, "id": question.item, "judge": self.model, "reply": reply}
+                with self._writing, disk_error(self.path), open(self.path, "ab", buffering=0) as lines:
+                    append_whole(lines, line_of(row))
+                self.known[key] = reply
         return self.known[key]
 
     def _reply(self, question: str, pictures: Sequence[bytes]) -> str:

@@ -1,8 +1,14 @@
-"""A Python process beside the script's own, for work that may have to be killed.
+"""A function in a process of its own, for work on text that a model wrote: it has limits, and is replaced at one.
 
-    worker = Worker(serve, limits)            # serve(pipe, limits), a function of a module, runs in the process
-    worker.pipe.send(question); answer = worker.pipe.recv()
-    worker.stop()
+    def prepare(word):                        # runs once in the process, before it is isolated: imports, tables
+        return lambda question: question + word
+
+    with IsolatedWorker(prepare, "!", name="the example", seconds=5, memory=2 << 30) as worker:
+        worker.ask("Hello")                   # "Hello!"
+
+The process has limits of CPU time per question and of memory, and the sandbox's guards as far as the system has them:
+it writes no file, starts no process, reaches no network, and reads nothing but `readable`. Questions and answers are
+JSON, so a process that was taken over can send back nothing but data.
 
 Why not multiprocessing: its `spawn` is `python -c`, which looks for every module in the user's current directory first,
 so that a file `random.py` there breaks it or is run; and it runs the user's script once more. A fork of a process that
@@ -13,26 +19,107 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
+import math
+import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
+from qwen_eval.errors import UserError
 from qwen_eval.process import without_ctrl_c
 
 # `sys` is built in: nothing is looked for before the import path is ours.
 _START = (
     "import sys; sys.path[:] = sys.argv[2].split('\\n'); from qwen_eval.worker import _main; _main(int(sys.argv[1]))"
 )
+START_SECONDS = 300.0  # of wall time until the process is ready: imports on a slow disk
+MIN_WALL, WALL = 60.0, 20  # on a busy machine a question may take so many seconds, or so many times its CPU limit
+OUT_OF_MEMORY = 75  # exit status
+MAX_ANSWER = 8 << 20  # bytes
 
 
-class Worker:
-    """A running process. pipe: the other end is `serve`'s first argument, and ends (EOFError) when the process does."""
+class OverLimit(Exception):
+    """A question took more CPU time or memory than it may, or ended the process, twice."""
 
-    def __init__(self, serve: Callable[..., None], *args: Any) -> None:
-        """args: what `serve` gets after the pipe, pickled."""
+
+class Limits(NamedTuple):
+    """seconds: of CPU time per question; memory: bytes of address space; readable: paths that may be read."""
+
+    seconds: float
+    memory: int
+    readable: tuple[str, ...]
+
+
+class IsolatedWorker:
+    """A worker process, started by the first question or on entering; it answers one question at a time.
+
+    `guards`: the names of those that the process has put up around itself (see `qwen_eval.sandbox.isolate`).
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[..., Callable[[Any], Any]],
+        *args: Any,
+        name: str,
+        seconds: float,
+        memory: int,
+        readable: Sequence[str] = (),
+    ) -> None:
+        """prepare: a function of a module; gets `args` (pickled) and returns the function that answers a question.
+
+        name: for messages. seconds: of CPU time per question, rounded up to whole seconds of the process's clock;
+        memory: bytes. readable: paths of files and folders, for what the function imports later.
+        """
+        self.name, self.guards = name, list[str]()
+        self._prepare, self._args = prepare, args
+        self._limits = Limits(seconds, memory, tuple(readable))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._asking, self._closed = threading.Lock(), False
+
+    def __enter__(self) -> IsolatedWorker:
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        return self._process.pid if self._process else None
+
+    def ask(self, question: Any) -> Any:
+        """The answer, as JSON's types. Raises OverLimit, and UserError where the process cannot be started.
+
+        A process that ended for no reason of ours (the system was short of memory) is replaced and asked once more.
+        """
+        with self._asking:
+            for _ in range(2):
+                pipe = self._pipe or self._start()
+                with contextlib.suppress(EOFError, OSError, ValueError):  # ValueError: what came is no JSON
+                    pipe.send_bytes(json.dumps(question).encode())
+                    if not pipe.poll(max(MIN_WALL, WALL * self._limits.seconds)):
+                        self._stop()
+                        break
+                    reply = json.loads(pipe.recv_bytes(MAX_ANSWER))
+                    if "error" in reply:
+                        raise RuntimeError(f"{self.name}: {reply['error']}")
+                    return reply["answer"]
+                if self._ended() in (-signal.SIGXCPU, OUT_OF_MEMORY):
+                    break
+            raise OverLimit(f"{self.name} took more than {self._limits.seconds:g} s or {self._limits.memory >> 20} MiB")
+
+    def _start(self) -> Connection:
+        if self._closed:
+            raise OverLimit(f"{self.name} was closed")
         ours, theirs = socket.socketpair()
         path = "\n".join(entry for entry in sys.path if entry)  # "" is the current directory
         with theirs, without_ctrl_c():
@@ -41,23 +128,85 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-        self.pipe = Connection(ours.detach())
-        with contextlib.suppress(OSError):  # gone already: the first read says so
-            self.pipe.send((serve.__module__, serve.__qualname__, args))
+        pipe = self._pipe = Connection(ours.detach())
+        first: dict[str, Any] = {"error": "it ended at once"}
+        with contextlib.suppress(EOFError, OSError, ValueError):
+            pipe.send((self._prepare.__module__, self._prepare.__qualname__, self._args, self._limits))
+            if not pipe.poll(START_SECONDS):
+                first = {"error": f"no answer in {START_SECONDS:g} s"}
+            else:
+                first = json.loads(pipe.recv_bytes(MAX_ANSWER))
+        if "error" in first:
+            self._stop()
+            raise UserError(f"{self.name}: its process did not start ({first['error']})")
+        self.guards = first["guards"]
+        return pipe
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def _ended(self) -> int | None:
+        """The exit status (Popen's) of a process that closed its pipe, which is then cleared away."""
+        assert self._process is not None
+        try:
+            status: int | None = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            status = None
+        self._stop()
+        return status
 
-    def stop(self) -> None:
-        """Kill the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        self.pipe.close()
+    def _stop(self) -> None:
+        """Kill the process, whatever it does; the next question starts another."""
+        if self._process is not None and self._pipe is not None:
+            self._process.kill()
+            self._process.wait()
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def close(self) -> None:
+        """Kill the process for good. Another thread that asks just now gets OverLimit."""
+        self._closed = True
+        if (process := self._process) is not None:
+            process.kill()
+        with self._asking:
+            self._stop()
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
 
 
 def _main(descriptor: int) -> None:
-    """The worker's side."""
+    """Gets ready, says so, answers questions until the other side closes the pipe or a limit ends the process."""
     pipe = Connection(descriptor)
-    module, name, args = pipe.recv()
-    getattr(importlib.import_module(module), name)(pipe, *args)
+    module, name, args, limits = pipe.recv()
+    try:
+        answer = getattr(importlib.import_module(module), name)(*args)
+    except ImportError as error:
+        _send(pipe, {"error": f"{error.name or error} is not installed"})
+        return
+    except UserError as error:
+        _send(pipe, {"error": str(error)})
+        return
+    from qwen_eval.sandbox import isolate
+
+    _send(pipe, {"guards": isolate(limits.memory, limits.readable)})
+    with contextlib.suppress(EOFError, ConnectionError):  # the other side closed the pipe
+        while True:
+            question = json.loads(pipe.recv_bytes())
+            _allow_cpu_time(limits.seconds)
+            try:
+                reply = {"answer": answer(question)}
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)
+            except Exception as error:  # of our own code: it must be seen
+                reply = {"error": f"{type(error).__name__}: {error}"}
+            _send(pipe, reply)
+
+
+def _send(pipe: Connection, message: dict[str, Any]) -> None:
+    pipe.send_bytes(json.dumps(message).encode())
+
+
+def _allow_cpu_time(seconds: float) -> None:
+    """From here on this process may use so much CPU time, rounded up to its clock's next whole second; then the kernel
+    ends it (SIGXCPU)."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime + seconds), hard))

@@ -7,8 +7,8 @@ python -m qwen_eval.sandbox --install   first install bubblewrap where that is a
 import sys
 
 from qwen_eval.errors import UserError, run_script
+from qwen_eval.sandbox import LEVELS, Sandbox
 from qwen_eval.sandbox.install import install
-from qwen_eval.sandbox.pool import LEVELS, Sandbox
 
 
 def main() -> int:

@@ -27,15 +27,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qwen_eval.errors import UserError
-from qwen_eval.sandbox import Sandbox, SandboxBroken
-from qwen_eval.sandbox.guest.channel import MAX_FRAME
-from qwen_eval.sandbox.guest.warden import KERNEL
-from qwen_eval.sandbox.launch import Kernels as Setup
+from qwen_eval.sandbox.guest.channel import KERNEL, MAX_FRAME
+from qwen_eval.sandbox.launch import KernelSetup
+from qwen_eval.sandbox.pool import Sandbox
+from qwen_eval.sandbox.verdict import SandboxBroken
+from qwen_eval.sandbox.zygote import Zygote
 
 ALWAYS_WARM = ("ipykernel.inprocess", "matplotlib_inline.backend_inline", "IPython.core.completer")
 MEMORY = 4 << 30  # bytes of address space: scientific packages map much that they never touch
 OPEN_FILES = 256
-SECONDS = 30.0  # of a cell's own time
+CELL_SECONDS = 30.0  # of a cell's own time
 MARGIN = 15.0  # seconds that a kernel may take beyond a cell's limits before it is given up
 MAX_MESSAGES = 64 << 20  # bytes that one cell may send
 MAX_CODE = 500_000  # bytes of a cell
@@ -44,8 +45,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Output(NamedTuple):
-    """kind: stdout, stderr, execute_result, display_data, error (a traceback) or picture; `dropped`: characters of
-    the text that were too many to keep."""
+    """One output of a cell. kind: stdout, stderr, execute_result, display_data, error (a traceback) or picture; png:
+    the file of a picture; dropped: how many more characters the text had, too many to keep."""
 
     kind: str
     text: str = ""
@@ -54,7 +55,7 @@ class Output(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a cell gave. error: "" when it ran to its end, else the exception's name or what became of the kernel."""
+    """What a cell gave. error: "" when it ran to its end, else the exception's name, or what happened to the kernel."""
 
     outputs: list[Output]
     error: str
@@ -62,7 +63,7 @@ class Result(NamedTuple):
 
 
 class KernelGone(Exception):
-    """The kernel ended, or sent what is no message; its text says which."""
+    """The kernel ended, or sent something that is no message; the text says which."""
 
 
 class Kernels:
@@ -73,20 +74,20 @@ class Kernels:
     ) -> None:
         """warm: modules that kernels start with (those that are not installed are passed over); files: every file that
         any kernel will be given; sizes: fields of sandbox.guest.guards.Plan, in bytes."""
-        setup = Setup((*ALWAYS_WARM, *warm), tuple(dict.fromkeys(files)))
+        self._setup = KernelSetup((*ALWAYS_WARM, *warm), tuple(dict.fromkeys(files)))
         limits: dict[str, Any] = {"memory": MEMORY, "open_files": OPEN_FILES, **sizes}
-        self.sandbox = Sandbox(workers=1, allow_unsandboxed=allow_unsandboxed, kernels=setup, **limits)
-        self.setup = setup
+        self.sandbox = Sandbox(workers=1, allow_unsandboxed=allow_unsandboxed, kernels=self._setup, **limits)
 
     def open(self, files: Sequence[Path] = (), cpu_seconds: int = 600) -> Kernel:
         """A new kernel with these files in its working folder; cpu_seconds: all that its cells may use together."""
         inside = self.sandbox.level == "bubblewrap"
-        placed = {path.name: self.setup.file(path) if inside else str(path.resolve()) for path in files}
+        placed = {path.name: self._setup.file(path) if inside else str(path.resolve()) for path in files}
         if len(placed) < len(files):
             raise UserError(f"two input files have one name: {', '.join(path.name for path in files)}")
-        (commands, ours), (messages, theirs), (report, said) = os.pipe(), os.pipe(), os.pipe()
-        self.sandbox.ask(KERNEL, (0.0, 0.0), (commands, theirs, said), (ours, messages, report))
-        return Kernel(self.sandbox, ours, messages, report, {"files": placed, "cpu": cpu_seconds})
+        (its_commands, commands), (messages, its_messages), (report, its_report) = os.pipe(), os.pipe(), os.pipe()
+        zygote = self.sandbox.zygote
+        zygote.ask(KERNEL, (0.0, 0.0), (its_commands, its_messages, its_report), (commands, messages, report))
+        return Kernel(zygote, commands, messages, report, {"files": placed, "cpu": cpu_seconds})
 
     def close(self) -> None:
         self.sandbox.close()
@@ -101,12 +102,13 @@ class Kernels:
 class Kernel:
     """One running kernel. `run` is for one thread at a time."""
 
-    def __init__(self, sandbox: Sandbox, commands: int, messages: int, report: int, job: dict[str, Any]) -> None:
-        self._sandbox, self._commands, self._messages, self._report = sandbox, commands, messages, report
-        self._begun, self._cell, self._stopped, self.gone = False, 0, "", ""
+    def __init__(self, zygote: Zygote, commands: int, messages: int, report: int, job: dict[str, Any]) -> None:
+        """Use `Kernels.open`. commands, messages, report: pipes to the kernel and its keeper (guest/keeper.py)."""
+        self._zygote, self._commands, self._messages, self._report = zygote, commands, messages, report
+        self._started, self._cell, self._stopped, self._bytes_read, self.gone = False, 0, "", 0, ""
         self._send(job)
 
-    def run(self, code: str, seconds: float = SECONDS) -> Result:
+    def run(self, code: str, seconds: float = CELL_SECONDS) -> Result:
         """Run one cell. seconds: its own time, running or asleep; on a busy machine it may take five times that."""
         if self.gone:
             return Result([], self.gone)
@@ -115,15 +117,15 @@ class Kernel:
         wall = 10 + 5 * seconds
         outputs: list[Output] = []
         error = message = ""
-        self._cell, self._stopped, self._read = self._cell + 1, "", 0
+        self._cell, self._stopped, self._bytes_read = self._cell + 1, "", 0
         try:
-            if not self._begun:
-                self._begin()
+            if not self._started:
+                self._wait_for_start()
             code = code.encode("utf-8", "replace").decode()
-            self._send({"cell": self._cell, "code": code, "own": seconds, "wall": wall})
-            until = time.monotonic() + wall + MARGIN
+            self._send({"cell": self._cell, "code": code, "seconds": seconds, "wall": wall})
+            deadline = time.monotonic() + wall + MARGIN
             while True:
-                match self._receive(until):
+                match self._receive(deadline):
                     case ["text", str(kind), str(text), int(dropped)]:
                         _add(outputs, Output(kind, ESCAPES.sub("", text), dropped=dropped))
                     case ["picture", str(picture)]:
@@ -142,15 +144,15 @@ class Kernel:
             self.close()
             return Result(outputs, "timed out" if "timed out" in self.gone else self.gone)
         self._stopped = self._stopped or self._reported("stopped")
-        if self._stopped:  # what the interrupt left is no news
+        if self._stopped:  # the traceback is that of our interrupt
             return Result([output for output in outputs if output.kind != "error"], self._stopped)
         return Result(outputs, error, message)
 
-    def _begin(self) -> None:
-        self._read = 0
+    def _wait_for_start(self) -> None:
+        self._bytes_read = 0
         match self._receive(time.monotonic() + 120):
             case ["ready"]:
-                self._begun = True
+                self._started = True
             case ["broken", why]:
                 raise SandboxBroken(f"no Jupyter kernel starts in the sandbox: {why}")
             case _:
@@ -161,21 +163,21 @@ class Kernel:
         with contextlib.suppress(BrokenPipeError):  # the report will say why
             os.write(self._commands, struct.pack(">I", len(data)) + data)
 
-    def _receive(self, until: float) -> Any:
-        """The next message. Raises KernelGone at the end of the pipe, past `until`, and on a flood."""
-        (length,) = struct.unpack(">I", self._exactly(4, until))
-        self._read += length
-        if length > MAX_FRAME or self._read > MAX_MESSAGES:
+    def _receive(self, deadline: float) -> Any:
+        """The next message. Raises KernelGone at the end of the pipe, past `deadline`, and on a flood."""
+        (length,) = struct.unpack(">I", self._exactly(4, deadline))
+        self._bytes_read += length
+        if length > MAX_FRAME or self._bytes_read > MAX_MESSAGES:
             raise KernelGone("the kernel put out too much")
         try:
-            return json.loads(self._exactly(length, until))
+            return json.loads(self._exactly(length, deadline))
         except (ValueError, RecursionError) as error:
             raise KernelGone("the kernel sent what is no message") from error
 
-    def _exactly(self, count: int, until: float) -> bytes:
+    def _exactly(self, count: int, deadline: float) -> bytes:
         data = b""
         while len(data) < count:
-            if not select.select([self._messages], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not select.select([self._messages], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise KernelGone("timed out")
             part = os.read(self._messages, min(count - len(data), 1 << 20))
             if not part:
@@ -185,16 +187,16 @@ class Kernel:
 
     def _reported(self, key: str, wait: float = 0.0) -> str:
         """What the keeper has reported under `key`, "" for nothing. Raises SandboxBroken if it failed itself."""
-        until = time.monotonic() + wait
-        while select.select([self._report], [], [], max(0.0, until - time.monotonic()))[0]:
+        deadline = time.monotonic() + wait
+        while select.select([self._report], [], [], max(0.0, deadline - time.monotonic()))[0]:
             header = os.read(self._report, 4)
             if not header:
                 break
-            said = json.loads(os.read(self._report, struct.unpack(">I", header)[0]))
-            if key in said and said.get("cell", self._cell) == self._cell:
-                return said[key]
+            report = json.loads(os.read(self._report, struct.unpack(">I", header)[0]))
+            if key in report and report.get("cell", self._cell) == self._cell:
+                return str(report[key])
         if wait:
-            raise SandboxBroken(f"a kernel could not be run ({self._sandbox.last_message()})")
+            raise SandboxBroken(f"a kernel could not be run ({self._zygote.last_message()})")
         return ""
 
     def close(self) -> None:
@@ -213,7 +215,7 @@ class Kernel:
 
 
 def _add(outputs: list[Output], new: Output) -> None:
-    """A stream comes in pieces whose borders are a matter of time: they are put together again."""
+    """Add an output. A stream comes in pieces, cut at random times: they are put together again."""
     last = outputs[-1] if outputs else None
     if last and last.kind == new.kind in ("stdout", "stderr"):
         outputs[-1] = last._replace(text=last.text + new.text, dropped=last.dropped + new.dropped)
@@ -222,7 +224,7 @@ def _add(outputs: list[Output], new: Output) -> None:
 
 
 def _picture(text: str) -> Output:
-    """A PNG from the kernel, which may send anything under that name. Raises KernelGone."""
+    """A PNG from the kernel, which may send anything as one. Raises KernelGone for what is no PNG."""
     try:
         png = base64.b64decode(text, validate=False)
     except (binascii.Error, ValueError):

@@ -19,12 +19,12 @@ INSIDE = "/sandbox"
 # PYTHONHASHSEED: the order of a set of strings must not change a score from one run to the next.
 ENVIRONMENT = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
-HOME = "/tmp"  # inside: the zygote's scratch, under which every guest has a room of its own
+HOME = "/tmp"  # inside: the folder that the zygote may write; every guest mounts its own over it
 FILES = f"{INSIDE}/files"
 FONTS = ("/usr/share/fonts", "/usr/local/share/fonts")
 
 
-class Kernels(NamedTuple):
+class KernelSetup(NamedTuple):
     """What a sandbox of Jupyter kernels has beyond one of candidates: every installed package, fonts, input files.
 
     warm: modules that the zygote imports, so that a kernel starts with them; files: all that any kernel may be given.
@@ -38,8 +38,8 @@ class Kernels(NamedTuple):
         return f"{FILES}/{self.files.index(path)}"
 
 
-def environment(kernels: Kernels | None, home: str) -> dict[str, str]:
-    """The zygote's variables. home: what it may write before the first guest (matplotlib wants a place)."""
+def environment(kernels: KernelSetup | None, home: str) -> dict[str, str]:
+    """The zygote's environment variables. home: the folder that it may write (matplotlib needs one)."""
     if kernels is None:
         return ENVIRONMENT
     return {**ENVIRONMENT, "HOME": home, "MPLCONFIGDIR": f"{home}/matplotlib", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -51,7 +51,7 @@ def installed() -> list[Path]:
 
 
 def installed_inside() -> list[str]:
-    """Where those folders lie in a sandbox of kernels: not at their own paths, which a guest's room may cover."""
+    """Where those folders lie in a sandbox of kernels. At their own paths a guest's scratch folder could cover them."""
     return [f"{INSIDE}/installed/{number}" for number in range(len(installed()))]
 
 
@@ -103,7 +103,7 @@ def command(descriptor: int, plan: str) -> list[str]:
     return [interpreter(), "-s", "-S", "-B", "-m", "guest", str(descriptor), plan]
 
 
-def bubblewrap(inner: list[str], kernels: Kernels | None = None) -> list[str]:
+def bubblewrap(inner: list[str], kernels: KernelSetup | None = None) -> list[str]:
     """bubblewrap's command line: new namespaces of every kind, a root with nothing but Python in it, all read-only.
 
     The zygote keeps CAP_SYS_ADMIN *inside its own user namespace*: it gives each candidate namespaces of its own. The
@@ -168,7 +168,7 @@ def _package_mounts() -> list[str]:
     return [word for name, path in packages().items() for word in ("--ro-bind", str(path), f"{INSIDE}/packages/{name}")]
 
 
-def _kernel_mounts(kernels: Kernels) -> list[str]:
+def _kernel_mounts(kernels: KernelSetup) -> list[str]:
     """Packages, fonts as on the host, and each input file under a number."""
     folders = zip(installed(), installed_inside(), strict=True)
     words = [word for path, inside in folders for word in ("--ro-bind", str(path), inside)]
@@ -192,4 +192,5 @@ def link_packages(folder: Path) -> None:
 
 
 def bubblewrap_installed() -> bool:
+    """Whether there is a `bwrap` on the PATH."""
     return shutil.which("bwrap") is not None

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from qwen_eval.sandbox.pool import Sandbox
+from qwen_eval.sandbox.verdict import Check, SandboxBroken
+from qwen_eval.sandbox.zygote import Zygote
 
 SUCCESS = "assert attack() == 'through'"  # the test of every probe: passing it is bad
 
@@ -157,9 +157,9 @@ PROBES = (
 
 
 @contextmanager
-def surroundings(sandbox: "Sandbox") -> Iterator[dict[str, object]]:
-    """Things of the harness that the probes go for: a file, sockets, a process. Yields the fields of a program."""
-    plan = sandbox.plan()
+def surroundings(zygote: Zygote) -> Iterator[dict[str, object]]:
+    """What the probes try to reach: a file, sockets, a process of the harness. Yields the fields of their programs."""
+    plan = zygote.plan()
     with (
         tempfile.TemporaryDirectory(prefix="canary-") as folder,
         socket.socket() as tcp,
@@ -184,40 +184,36 @@ def surroundings(sandbox: "Sandbox") -> Iterator[dict[str, object]]:
                 "pid": os.getpid(),
                 "memory": plan.memory,
                 "file_size": plan.file_size,
-                "variables": {*sandbox.environment(), "PATH", "PWD", "LC_CTYPE"},
+                "variables": {*zygote.environment(), "PATH", "PWD", "LC_CTYPE"},
             }
 
 
-def run_probes(sandbox: "Sandbox") -> dict[str, bool]:
-    """Guard -> whether all of its probes were held."""
-    from qwen_eval.sandbox.verdict import Check
-
+def run_probes(zygote: Zygote) -> dict[str, bool]:
+    """Guard -> whether it stopped all of its probes."""
     held: dict[str, bool] = {}
-    with surroundings(sandbox) as fields:
+    with surroundings(zygote) as fields:
         for probe in PROBES:
-            if probe.level not in ("", sandbox.level):
+            if probe.level not in ("", zygote.level):
                 continue
             program = probe.program.format(**fields) if "{" in probe.program else probe.program
-            verdict = sandbox.check(Check(program, SUCCESS, names=("attack",), seconds=probe.seconds))
-            fooled = verdict.passed or (
+            verdict = zygote.check(Check(program, SUCCESS, names=("attack",), seconds=probe.seconds))
+            got_through = verdict.passed or (
                 probe.guard != "verdict" and not _expected(probe, verdict.status, verdict.message)
             )
-            held[probe.guard] = held.get(probe.guard, True) and not fooled
+            held[probe.guard] = held.get(probe.guard, True) and not got_through
     return held
 
 
 def _expected(probe: Probe, status: str, message: str) -> bool:
-    """A probe must have failed the way a held attack does, not by an accident that proves nothing."""
+    """Whether a probe failed as an attack that was stopped does, and not by an accident that proves nothing."""
     if probe.guard.startswith("time"):
         return status == "timed out"
     return message == "AssertionError"  # attack() ran and did not say "through"
 
 
-def prove(sandbox: "Sandbox") -> list[str]:
+def prove(zygote: Zygote) -> list[str]:
     """The guards that held. Raises SandboxBroken naming those that did not."""
-    from qwen_eval.sandbox.verdict import SandboxBroken
-
-    held = run_probes(sandbox)
-    if open_ones := [guard for guard, ok in held.items() if not ok]:
-        raise SandboxBroken(f"the self-test got through: {', '.join(open_ones)}")
+    held = run_probes(zygote)
+    if not_held := [guard for guard, ok in held.items() if not ok]:
+        raise SandboxBroken(f"the self-test got through: {', '.join(not_held)}")
     return list(held)

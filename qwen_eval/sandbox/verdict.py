@@ -37,11 +37,11 @@ class SandboxBroken(Exception):
     """The sandbox itself failed: says nothing about the candidate."""
 
 
-def judge(said: bytes, reported: bytes) -> Verdict:
-    """Put together what the tester said and how the warden saw the candidate end."""
-    report = json.loads(reported)
-    status, message = json.loads(said) if said else (FAILED, "the tests ended without a verdict")
-    message = " ".join(message.split())  # of the program's choosing, like all of it
+def verdict_of(outcome: bytes, report_text: bytes) -> Verdict:
+    """Put together the tester's outcome and the warden's report of how the candidate ended, both JSON."""
+    report = json.loads(report_text)
+    status, message = json.loads(outcome) if outcome else (FAILED, "the tests ended without a verdict")
+    message = " ".join(message.split())  # the program may have chosen it
     if status == PASSED:
         return Verdict(True, PASSED, "", report["seconds"])
     if report["why"] == TIMED_OUT:

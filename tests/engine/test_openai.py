@@ -7,7 +7,7 @@ from qwen_eval.engines.base import NoReply, Reply
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.openai import OpenAIEngine
 from qwen_eval.errors import UserError
-from qwen_eval.judge import Judge
+from qwen_eval.judge import Judge, Question
 
 import pytest
 
@@ -135,6 +135,25 @@ def test_a_judge_is_asked_once_though_a_kill_left_half_a_line(server: Server, tm
     assert judge.ask("Is it?", [b"png"], "a/0") == judge.ask("And this?", [b"png"], "a/1") == "right"
     assert len(server.bodies) == 2
     assert [json.loads(line)["id"] for line in (tmp_path / "judge.jsonl").read_text().splitlines()] == ["a/0", "a/1"]
+
+
+def test_a_judge_answers_many_questions_and_is_paid_once_for_the_same(server: Server, tmp_path: Path) -> None:
+    server.answer = lambda text: completion(f"I see {text}")
+    judge = Judge(server.url, "m", tmp_path, workers=4)
+    questions = ((number, Question(f"Is it {number % 5}?", (b"png",), f"a/{number}")) for number in range(20))
+    replies = dict(judge.answers(questions))
+    assert sorted(replies) == list(range(20)) and len(set(replies.values())) == 5
+    assert all(f"Is it {number % 5}?" in reply for number, reply in replies.items())
+    lines = [json.loads(line) for line in (tmp_path / "judge.jsonl").read_text().splitlines()]
+    assert len(server.bodies) == len({line["key"] for line in lines}) == len(lines) == 5
+
+
+def test_what_a_judge_said_before_its_endpoint_failed_is_kept(server: Server, tmp_path: Path) -> None:
+    server.answer = lambda text: completion(None) if "Is it 3?" in str(text) else completion("right")
+    judge = Judge(server.url, "m", tmp_path, workers=1)
+    with pytest.raises(UserError, match="the judge gave no text"):
+        list(judge.answers((number, Question(f"Is it {number}?", (b"png",), "")) for number in range(6)))
+    assert len((tmp_path / "judge.jsonl").read_text().splitlines()) >= 3
 
 
 @pytest.mark.parametrize("answer", [completion(None), completion(""), completion("right", "content_filter")])

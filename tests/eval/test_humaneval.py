@@ -257,11 +257,12 @@ def test_unusable_input_is_one_line(rescore, rows, tmp_path, script, shared, dem
 
 def test_no_sandbox_no_run(rescore, monkeypatch):
     from qwen_eval.sandbox import SandboxBroken
+    from qwen_eval.sandbox.zygote import Zygote
 
-    def broken(self):
+    def broken(self, control):
         raise SandboxBroken("not here")
 
-    monkeypatch.setattr(Sandbox, "_start", broken)
+    monkeypatch.setattr(Zygote, "_start", broken)
     with pytest.raises(UserError, match="--allow-unsandboxed"):
         rescore([{"id": "HumanEval/0", "response": ""}])
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qwen_eval.errors import UserError
-from qwen_eval.sandbox import launch
-from qwen_eval.sandbox.kernel import Kernel, Kernels, Result
+from qwen_eval.sandbox import Kernel, Kernels, Result, launch
 
 import pytest
 

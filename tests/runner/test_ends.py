@@ -194,10 +194,11 @@ def test_ctrl_c_of_a_terminal_is_not_the_workers(capfd: pytest.CaptureFixture[st
     from qwen_eval.equivalence import Equivalence
 
     with Equivalence() as equivalence:
-        worker = equivalence._start()
-        os.kill(worker.pid, signal.SIGINT)
         assert equivalence.equal("1", "1.0") is True
-        assert equivalence._worker is worker
+        (pid,) = equivalence.processes()
+        os.kill(pid, signal.SIGINT)
+        assert equivalence.equal("1", "1.0") is True
+        assert equivalence.processes() == [pid]
     assert capfd.readouterr().err == ""
 
 

@@ -8,6 +8,7 @@ from qwen_eval.benchmarks.code import isolation_note
 from qwen_eval.errors import UserError
 from qwen_eval.sandbox import Check, Sandbox, SandboxBroken, launch, warn_unsandboxed
 from qwen_eval.sandbox.guest import seccomp
+from qwen_eval.sandbox.zygote import Zygote
 
 import pytest
 
@@ -38,14 +39,14 @@ def test_without_bubblewrap_the_second_level_is_taken(monkeypatch):
 def nothing_works(monkeypatch):
     monkeypatch.delenv("QWEN_EVAL_SANDBOX", raising=False)
     monkeypatch.setattr(launch, "bubblewrap_installed", lambda: False)
-    real = Sandbox._start
+    real = Zygote._start
 
-    def start(self):
+    def start(self, control):
         if self.level == "landlock":
             raise SandboxBroken("GuardFailed: Landlock: Function not implemented")
-        real(self)
+        real(self, control)
 
-    monkeypatch.setattr(Sandbox, "_start", start)
+    monkeypatch.setattr(Zygote, "_start", start)
 
 
 def test_no_level_at_all_is_refused_in_one_line(nothing_works):
@@ -68,7 +69,7 @@ def test_unsandboxed_only_when_allowed(nothing_works, capsys):
 def test_a_failing_self_test_disqualifies_a_level(monkeypatch):
     from qwen_eval.sandbox import selftest
 
-    monkeypatch.setattr(selftest, "run_probes", lambda sandbox: {"network": False, "memory": True})
+    monkeypatch.setattr(selftest, "run_probes", lambda zygote: {"network": False, "memory": True})
     with pytest.raises(UserError, match="the self-test got through: network"):
         Sandbox("landlock")
 

@@ -115,10 +115,9 @@ def test_a_timed_out_check_is_tried_again_alone(boxes, monkeypatch):
 
     monkeypatch.setattr(sandbox, "check", first_time_out)
     checks = [check(f"def f(x): return 2  # {word}") for word in ("slow", "a", "b", "c", "slow too", "d")]
-    seen = []
-    verdicts = sandbox.check_many(checks, lambda index, verdict: seen.append(index))
-    assert [verdict.status for verdict in verdicts] == ["passed"] * 6
-    assert sorted(seen) == list(range(6)) and seen[-2:] == [0, 4]
+    verdicts = dict(sandbox.answers(enumerate(checks)))
+    assert [verdict.status for verdict in verdicts.values()] == ["passed"] * 6
+    assert sorted(verdicts) == list(range(6)) and list(verdicts)[-2:] == [0, 4]
     assert len(calls) == 8
 
 
@@ -130,16 +129,24 @@ def test_still_too_slow_is_timed_out(sandbox):
 def test_results_come_while_jobs_are_still_being_read(boxes):
     sandbox, given = boxes("bubblewrap"), []
 
-    def jobs():
+    def requests():
         for number in range(40):
             given.append(number)
-            yield number, [check("def f(x): return 2"), check("def f(x): return 3")]
+            yield number, check(f"def f(x): return {2 + number % 2}")
 
     seen_at = {}
-    for key, (first, second) in sandbox.check_stream(jobs()):
+    for key, verdict in sandbox.answers(requests()):
         seen_at[key] = len(given)
-        assert first.passed and not second.passed
+        assert verdict.passed == (key % 2 == 0)
     assert sorted(seen_at) == list(range(40)) and min(seen_at.values()) < 40
+
+
+def test_a_key_with_several_checks_gets_their_verdicts_in_order(boxes):
+    right, wrong = check("def f(x): return 2"), check("def f(x): return 3")
+    jobs = [(number, [right, wrong, right][: 1 + number % 3]) for number in range(9)]
+    verdicts = dict(boxes("bubblewrap").check_stream(iter(jobs)))
+    assert sorted(verdicts) == list(range(9))
+    assert all([v.passed for v in verdicts[key]] == [True, False, True][: 1 + key % 3] for key in verdicts)
 
 
 LEAVE = {
@@ -200,7 +207,7 @@ def test_output_goes_nowhere(sandbox, capfd):
 
 def test_nothing_stays_behind(level):
     sandbox = Sandbox(level, workers=1)
-    process, folder = sandbox._process, sandbox._folder
+    process, folder = sandbox.zygote.process, sandbox.zygote.folder
     assert bool(folder) == (level == "landlock")
     assert sandbox.check(
         check("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return 2")
@@ -218,7 +225,7 @@ def test_the_sandbox_ends_with_the_harness(level, tmp_path):
     """Killed without a chance to clean up: no process of the sandbox is left."""
     code = (
         "import sys, time; from qwen_eval.sandbox import Sandbox\n"
-        f"s = Sandbox({level!r}, workers=1)\nprint(s._process.pid, flush=True)\ntime.sleep(60)"
+        f"s = Sandbox({level!r}, workers=1)\nprint(s.zygote.process.pid, flush=True)\ntime.sleep(60)"
     )
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
@@ -240,8 +247,8 @@ def test_the_sandbox_ends_with_the_harness(level, tmp_path):
 
 def test_a_dead_sandbox_says_so():
     sandbox = Sandbox("landlock", workers=1, without=["nothing"])
-    sandbox._process.kill()
-    sandbox._process.wait()
+    sandbox.zygote.process.kill()
+    sandbox.zygote.process.wait()
     with pytest.raises(SandboxBroken):
         sandbox.check(check("def f(x): return 2"))
         sandbox.check(check("def f(x): return 2"))
@@ -257,48 +264,3 @@ def test_packages_may_lie_where_the_candidates_rooms_are(monkeypatch):
         with Sandbox() as sandbox:
             verdict = sandbox.check(check("import numpy\ndef f(x): return numpy.value"))
     assert verdict.passed, verdict.message
-
-
-# -- a source of jobs that fails or is stopped -----------------------------------------------------------------------
-
-
-class Quick(Sandbox):
-    """Checks without a process: `slow` waits for `let_go`."""
-
-    def __init__(self) -> None:
-        self.workers, self.let_go, self.done = 2, threading.Event(), threading.Semaphore(0)
-
-    def check(self, check):
-        if check.program == "slow":
-            self.let_go.wait(60)
-        self.done.release()
-        return Verdict(True, "passed", "", 0.0)
-
-
-def jobs_then(error: BaseException, sandbox: Quick, programs: list[str]):
-    for program in programs:
-        yield program, [Check(program, "", ())]
-    for _ in range(programs.count("quick")):
-        sandbox.done.acquire()
-    time.sleep(0.3)  # from the end of a check to its future
-    raise error
-
-
-def test_what_was_asked_before_the_source_failed_is_delivered():
-    sandbox, found = Quick(), []
-    with pytest.raises(ValueError, match="the endpoint is down"):
-        for key, _ in sandbox.check_stream(jobs_then(ValueError("the endpoint is down"), sandbox, ["quick"] * 4)):
-            found.append(key)
-    assert found == ["quick"] * 4
-
-
-def test_ctrl_c_delivers_what_is_checked_and_waits_for_nothing():
-    sandbox, found = Quick(), []
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            for key, _ in sandbox.check_stream(jobs_then(KeyboardInterrupt(), sandbox, ["slow", "quick", "quick"])):
-                found.append(key)
-        assert found == ["quick"] * 2
-        assert not sandbox.let_go.is_set()
-    finally:
-        sandbox.let_go.set()

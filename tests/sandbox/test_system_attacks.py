@@ -10,7 +10,7 @@ HELD = ("AssertionError", "timed out", "the program wrote more files than it may
 
 
 def mount(sandbox: Sandbox, attack: Attack) -> Verdict:
-    with surroundings(sandbox) as fields:
+    with surroundings(sandbox.zygote) as fields:
         program = attack.program.format(**fields) if "{" in attack.program else attack.program
         return sandbox.check(Check(program, SUCCESS, ("attack",), seconds=attack.seconds))
 
@@ -58,7 +58,7 @@ def test_succeeds_without_its_guard(boxes, level, attack, guards):
     ],
 )
 def test_the_self_test_sees_a_missing_guard(boxes, level, without, shown):
-    held = run_probes(boxes(level, *without))
+    held = run_probes(boxes(level, *without).zygote)
     assert shown <= {guard for guard, ok in held.items() if not ok}
 
 

@@ -19,7 +19,7 @@ from qwen_eval.extraction import react
 from qwen_eval.extraction.code_blocks import first_block
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.run import Run
-from qwen_eval.sandbox.kernel import SECONDS, Kernel, Kernels, Output, Result
+from qwen_eval.sandbox import CELL_SECONDS, Kernel, Kernels, Output, Result
 
 WAVE = 64  # items; a kernel that waits for its next round has some 60 MB of its own
 MAX_OBSERVATION = 4000  # characters; a model's window is as small as 2,048 tokens
@@ -108,7 +108,7 @@ def cut(text: str, dropped: int = 0) -> str:
 def _ending(result: Result) -> list[Output]:
     """The one text on a cell that no exception ended."""
     if result.error == "timed out":
-        return [Output("error", f"Timeout. No response after {SECONDS:g} seconds.")]
+        return [Output("error", f"Timeout. No response after {CELL_SECONDS:g} seconds.")]
     if result.error and not any(output.kind == "error" for output in result.outputs):
         return [Output("error", f"The code did not run to its end: {result.error}.")]
     return []

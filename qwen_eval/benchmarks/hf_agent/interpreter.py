@@ -2,26 +2,22 @@
 
 The language is the benchmark's own interpreter's of 2023: assignments, calls of the tools and of six builtins,
 constants, lists, dictionaries, f-strings, subscripts, `for`, `if`. Whatever else a reply writes is refused before it
-gets to smolagents, so there are no attributes, imports, functions or operators to climb out by. The process reads and
-writes no file and reaches no network where the kernel lets the sandbox's guards be put up, has limits of CPU time
-and memory, and answers in JSON. Running out of a limit costs the task that did it.
+gets to smolagents, so there are no attributes, imports, functions or operators to climb out by. The process is an
+IsolatedWorker: it reads and writes no file and reaches no network where the system has such guards, has limits of CPU
+time and memory, and answers in JSON. A task that runs over a limit has no result; no other task loses anything.
 """
 
 import ast
-import contextlib
 import inspect
 import json
-import time
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from qwen_eval.benchmarks.hf_agent.tasks import Tool
 from qwen_eval.errors import UserError
-from qwen_eval.worker import Worker
+from qwen_eval.worker import IsolatedWorker, OverLimit
 
-SECONDS = 5.0  # of CPU time a dialogue's code
-WALL = 60.0  # seconds at most, on a busy machine
+SECONDS = 5.0  # of CPU time per dialogue
 MEMORY = 2 << 30  # bytes
 MAX_RESULT = 100_000  # characters of a result as JSON
 
@@ -38,100 +34,47 @@ class Ended(NamedTuple):
 
 
 class Interpreter:
-    """A worker process with the tools. No call of `run` sees anything of an earlier one. `guards`: what the process has
-    put up around itself. Raises UserError on entering where it cannot start."""
+    """A worker process with the tools. No call of `run` sees anything of an earlier one. Raises UserError on entering
+    where it cannot start."""
 
     def __init__(self, tools: Sequence[Tool], seconds: float = SECONDS) -> None:
-        self.tools, self.seconds = list(tools), seconds
-        self._worker: Worker | None = None
-        self.guards: list[str] = []
+        """seconds: of CPU time per call of `run`."""
+        name = "the agent benchmark's interpreter"
+        self._worker = IsolatedWorker(_evaluator, list(tools), name=name, seconds=seconds, memory=MEMORY)
+
+    @property
+    def guards(self) -> list[str]:
+        """What the process has put up around itself."""
+        return self._worker.guards
 
     def __enter__(self) -> "Interpreter":
-        self._start()
+        self._worker.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        self._worker.close()
 
     def run(self, steps: Sequence[tuple[dict[str, str], str | None]]) -> Ended:
         """The result of the last step. steps: each one's variables and code, None where it has none; the variables
         live on from step to step."""
-        worker = self._worker or self._start()  # None: the last one ran over its limit
-        started = _used(worker)
-        until = time.monotonic() + WALL
-        with contextlib.suppress(EOFError, OSError, ValueError):  # ValueError: no JSON, or too long a message
-            worker.pipe.send_bytes(json.dumps(steps).encode())
-            while not worker.pipe.poll(0.05):
-                if _used(worker) - started > self.seconds or time.monotonic() > until:
-                    break
-            else:
-                return Ended(json.loads(worker.pipe.recv_bytes(8 * MAX_RESULT)), "done")
-        self._stop()
-        return Ended(None, "over the limit")
-
-    def _start(self) -> Worker:
-        self._worker = worker = Worker(_serve, self.tools)
-        told: dict[str, Any] = {"error": "its process did not start"}
-        with contextlib.suppress(EOFError, OSError):
-            if worker.pipe.poll(300):
-                told = json.loads(worker.pipe.recv_bytes())
-        if "error" in told:
-            self._stop()
-            raise UserError(f"the agent benchmark's interpreter: {told['error']}")
-        self.guards = told["guards"]
-        return worker
-
-    def _stop(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
-
-
-def _used(worker: Worker) -> float:
-    """A worker's CPU time in seconds (its process's clock, see clock_getcpuclockid(3))."""
-    try:
-        return time.clock_gettime((~worker.pid << 3) | 2)
-    except (OSError, AttributeError):  # gone, or no such clock here: the wall time is the limit
-        return 0.0
+        try:
+            return Ended(self._worker.ask(list(steps)), "done")
+        except OverLimit:
+            return Ended(None, "over the limit")
 
 
 # --- the worker process ---
 
 
-def _serve(pipe: Connection, tools: Sequence[Tool]) -> None:
-    """Reads lists of steps, answers with the last one's result, until the other side closes."""
+def _evaluator(tools: Sequence[Tool]) -> Callable[[list[tuple[dict[str, str], str | None]]], Any]:
+    """Gets ready; returns the function that evaluates a list of steps."""
     try:
         from smolagents.local_python_executor import LocalPythonExecutor  # noqa: F401
     except ImportError as error:
-        pipe.send_bytes(json.dumps({"error": f"{error.name} is not installed; pip install smolagents"}).encode())
-        return
+        raise UserError(f"{error.name} is not installed; pip install 'qwen-eval[agents]'") from error
     mocks = {tool.name: simulated(tool) for tool in tools}
-    evaluate_steps([({"warm": "up"}, "print(f'{warm}')\nx = str(warm)")], mocks)  # whatever is loaded on first use
-    pipe.send_bytes(json.dumps({"guards": _shut_in()}).encode())
-    while True:
-        try:
-            steps = json.loads(pipe.recv_bytes())
-        except EOFError:
-            return
-        pipe.send_bytes(as_json(evaluate_steps(steps, mocks)).encode())
-
-
-def _shut_in() -> list[str]:
-    """Put up the sandbox's guards around this process as far as the system has them; their names."""
-    from qwen_eval.sandbox.guest.guards import GuardFailed, Plan, fence, shut_in
-    from qwen_eval.sandbox.guest.seccomp import SeccompUnavailable
-
-    plan = Plan(level="landlock", readable=[], folder="", memory=MEMORY, without=["cpu"])
-    around = None
-    try:
-        around = fence(plan)
-    except GuardFailed:
-        plan.without.append("landlock")
-    try:
-        shut_in(plan, "", 0, around)
-    except (GuardFailed, SeccompUnavailable, OSError):  # the limits stand; the language is narrow as it is
-        plan.without.append("seccomp")
-    return [name for name in ("memory", "landlock", "seccomp") if plan.has(name)]
+    evaluate_steps([({"warm": "up"}, "print(f'{warm}')\nx = str(warm)")], mocks)  # loads what is loaded on first use
+    return lambda steps: plain_data(evaluate_steps(steps, mocks))
 
 
 def simulated(tool: Tool) -> Callable[..., str]:
@@ -230,10 +173,10 @@ def _plain(statement: ast.stmt) -> ast.stmt:
     return statement
 
 
-def as_json(value: Any) -> str:
-    """A result as JSON; what is no plain data, or too long, becomes something that equals no expected result."""
+def plain_data(value: Any) -> Any:
+    """A result as JSON's types; one that is no plain data, or too long, becomes something that no task expects."""
     try:
         text = json.dumps(value, skipkeys=True)
     except (TypeError, ValueError, RecursionError):
-        return json.dumps({"no plain data": type(value).__name__})
-    return text if len(text) <= MAX_RESULT else json.dumps({"too long": len(text)})
+        return {"no plain data": type(value).__name__}
+    return json.loads(text) if len(text) <= MAX_RESULT else {"too long": len(text)}

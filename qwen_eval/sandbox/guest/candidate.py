@@ -1,8 +1,9 @@
 """The untrusted side: run the candidate's program, then answer calls with plain data.
 
 Nothing here is protected from the candidate, and nothing needs to be. All that leaves this process is frames on one
-pipe, and a frame can say nothing but "the call returned this value" or "it raised that": a candidate that forges one
-has gained what returning the value would have given it. The tests, their expected values and the verdict are elsewhere.
+pipe, and a frame can say nothing but "the call returned this value" or "it raised this exception". A candidate that
+forges one has gained what returning the value would have given it. The tests, their expected values and the verdict are
+in other processes.
 """
 
 import builtins
@@ -27,17 +28,19 @@ class _NoInput(io.TextIOBase):
 
 
 class Served:
-    """The objects that the tests hold by number, because they are no plain data (instances, functions, modules)."""
+    """The objects that the tests know by a number, because they are no plain data (instances, functions, modules)."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
         self.held: list[Any] = []
 
     def reference(self, value: Any) -> codec.Encoded:
+        """Keep an object; returns the form that stands for it."""
         self.held.append(value)
         return ["ref", len(self.held) - 1]
 
     def resolve(self, number: Any) -> Any:
+        """The object of a number, or of a global name of the program."""
         return self.namespace[number] if isinstance(number, str) else self.held[number]
 
     def answer(self, request: list[Any]) -> Any:
@@ -57,7 +60,7 @@ class Served:
 def main(source_fd: int, requests: int, replies: int) -> None:
     """Read the program, run it, serve the tests' calls until they are done. Does not return."""
     source = json.loads(channel.read_all(source_fd))
-    sys.stdin = _NoInput()  # type: ignore[assignment]
+    sys.stdin = _NoInput()
     for name in ("exit", "quit", "help"):  # the interactive interpreter's, not the language's
         builtins.__dict__.pop(name, None)
     namespace: dict[str, Any] = {}

@@ -1,9 +1,17 @@
-"""Frames over a pipe: four bytes of length (big endian), then that many bytes of JSON."""
+"""How the processes of the sandbox talk.
+
+Over a pipe: frames, four bytes of length (big endian), then that many bytes of JSON. From the harness to the zygote,
+over the control socket: HEADER, with descriptors beside it.
+"""
 
 import json
 import os
 import struct
 from typing import Any
+
+HEADER = ">cdd"  # CHECK or KERNEL; the program's limits in seconds: its own time, and wall time
+CHECK, KERNEL = b"c", b"k"
+TESTER_CPU = 60  # seconds; the tests are the benchmark's own, this only bounds an absurd value that they are given
 
 MAX_FRAME = 32 << 20  # bytes; an answer larger than this is no answer to a unit test
 
@@ -19,6 +27,7 @@ def read_all(descriptor: int) -> bytes:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
+    """All of `data`, in as many writes as the pipe needs."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

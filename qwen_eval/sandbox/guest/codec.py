@@ -1,8 +1,8 @@
 """Values as plain data: what crosses the pipe between a candidate and its tests.
 
-A value is written by its exact type; a subclass of a plain type is written as its base, read with the base's own
-methods, so that no method of a candidate's class has a say. What is not plain data becomes a reference: a number that
-the candidate's side can resolve and that, on the tests' side, equals nothing.
+A value is written by its exact type. A value of a subclass of a plain type is written as its base, read with the base's
+own methods, so that no method of a candidate's class can lie about it. What is not plain data becomes a reference: a
+number that the candidate's side can resolve and that, on the tests' side, equals nothing.
 
 JSON carries None, bool, int, float and str as they are; everything else is a list `[tag, ...]`.
 """
@@ -84,7 +84,7 @@ def _mapping(value: Any, reference: ToReference, depth: int) -> list[Encoded]:
 
 
 def _iterated(value: Any, reference: ToReference, depth: int) -> Encoded:
-    """An iterator as the items it yields. Taking them is what the test would have done; endless ones are no data."""
+    """An iterator as its items, which the test would have taken too. An endless one becomes a reference."""
     taken = []
     for item in value:
         taken.append(encode(item, reference, depth))
@@ -182,10 +182,10 @@ def _view(kind: str, items: list[Any]) -> Any:
 
 
 def _builtin_type(name: str) -> type:
-    found = getattr(builtins, name)
-    if type(found) is not type:
+    kind = getattr(builtins, name)
+    if type(kind) is not type:
         raise NotPlain(f"{name} is not a type")
-    return found
+    return kind
 
 
 _LISTED: dict[str, Callable[[list[Any]], Any]] = {

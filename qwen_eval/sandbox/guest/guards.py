@@ -17,20 +17,21 @@ from . import landlock, seccomp
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MNT_DETACH = 1, 2, 4, 8, 32, 4096, 2
-OWN_ROOM = "/tmp"  # where a guest's private tmpfs lies in its own mount namespace
+OWN_SCRATCH = "/tmp"  # where a guest's private tmpfs lies in its own mount namespace
 
 
 @dataclass
 class Plan:
-    """How guests are shut in. `level`: bubblewrap, landlock or none; sizes in bytes; `readable`: paths."""
+    """How guests are isolated. level: bubblewrap, landlock or none; readable: paths of files and folders; sizes in
+    bytes; without: guards to leave out."""
 
     level: str
     readable: list[str]
-    folder: str  # on the host, "" in a mount namespace: `rooms` in it has a folder for each candidate
+    folder: str  # on the host, "" in a mount namespace: `scratch` in it has a folder for each candidate
     memory: int = 2 << 30
     file_size: int = 16 << 20
-    room_size: int = 64 << 20
-    room_files: int = 1000
+    scratch_size: int = 64 << 20
+    scratch_files: int = 1000
     open_files: int = 64
     packages: str = ""  # folders, separated as in PATH
     warm: list[str] = field(default_factory=list)  # modules that the zygote imports beyond the common ones
@@ -38,10 +39,12 @@ class Plan:
     without: list[str] = field(default_factory=list)
 
     def has(self, guard: str) -> bool:
+        """Whether this guard is to be put up."""
         return self.level != "none" and guard not in self.without
 
     @property
     def namespaces(self) -> bool:
+        """Whether each guest gets namespaces of its own."""
         return self.level == "bubblewrap" and self.has("namespaces")
 
 
@@ -75,17 +78,17 @@ def new_pid_namespace() -> None:
     _require(_C.unshare(CLONE_NEWPID), "a PID namespace")
 
 
-def private_room(plan: Plan) -> None:
-    """An empty tmpfs of one's own, which nobody else sees and the kernel drops at the end; /proc goes away."""
+def mount_private_scratch(plan: Plan) -> None:
+    """Mount an empty tmpfs, which no other process sees and the kernel drops at the end; /proc goes away."""
     _require(_C.unshare(CLONE_NEWNS), "a mount namespace")
-    options = f"size={plan.room_size},nr_inodes={plan.room_files},mode=0700".encode()
-    _require(_C.mount(b"tmpfs", OWN_ROOM.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options), "a tmpfs")
+    options = f"size={plan.scratch_size},nr_inodes={plan.scratch_files},mode=0700".encode()
+    _require(_C.mount(b"tmpfs", OWN_SCRATCH.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options), "a tmpfs")
     _require(_C.umount2(b"/proc", MNT_DETACH), "unmounting /proc")
-    os.chdir(OWN_ROOM)
+    os.chdir(OWN_SCRATCH)
 
 
 def place_files(plan: Plan, files: Mapping[str, str]) -> None:
-    """Put a guest's input files (name -> where it lies) into the room that is the working folder, and hide all others.
+    """Put a guest's input files (name -> where it lies) into the working folder, and hide all others.
 
     In a mount namespace they are read-only mounts; without one there are only links, with the user's rights.
     """
@@ -125,39 +128,40 @@ def drop_capabilities() -> None:
     _require(_C.capset(ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)())), "dropping capabilities")
 
 
-def fence(plan: Plan) -> landlock.Fence | None:
-    """Landlock: read the system's Python, write the room, nothing else. None where it is not needed or not there.
+def landlock_rules(plan: Plan) -> landlock.PathRules | None:
+    """Landlock: read the system's Python, write the scratch folder, nothing else. None where it is not needed or not
+    there.
 
-    Behind a mount namespace it is a second fence; without one it is the fence, and guests cannot run without it.
+    Behind a mount namespace it is a second barrier. Without one it is the only barrier: then GuardFailed is raised
+    where the kernel has no Landlock.
     """
     if not plan.has("landlock"):
         return None
     devices = [("/dev/null", landlock.READ_FILE | landlock.WRITE_FILE), ("/dev/urandom", landlock.READ_FILE)]
     try:
-        return landlock.Fence([*((path, landlock.READ) for path in plan.readable), *devices])
+        return landlock.PathRules([*((path, landlock.READ) for path in plan.readable), *devices])
     except landlock.LandlockUnavailable as error:
         if plan.namespaces:
             return None
         raise GuardFailed(f"Landlock: {error}") from error
 
 
-def shut_in(
-    plan: Plan, room: str, cpu_seconds: int, around: landlock.Fence | None, files: Mapping[str, str] | None = None
+def isolate_process(
+    plan: Plan, scratch: str, cpu_seconds: int, rules: landlock.PathRules | None, files: Mapping[str, str] | None = None
 ) -> None:
-    """Put up every guard of the plan around the calling process. room: a folder that it may write, or "".
+    """Put up every guard of the plan around the calling process. scratch: a folder that it may write, or "".
 
-    files: what lies in the room from the start, read-only: name -> where it is now.
-    Raises GuardFailed, OSError or SeccompUnavailable; the caller must then end without running anything.
+    rules: from `landlock_rules`. files: what lies in the scratch folder from the start, read-only: name -> where it is
+    now. Raises GuardFailed, OSError or SeccompUnavailable; the caller must then end without running anything.
     """
-    die_with_parent()
-    if plan.namespaces and room:
-        private_room(plan)
-    elif room:
-        os.chdir(room)
+    if plan.namespaces and scratch:
+        mount_private_scratch(plan)
+    elif scratch:
+        os.chdir(scratch)
     if files is not None:
         place_files(plan, files)
     rights = landlock.ANY_FILE if plan.namespaces else landlock.PLAIN_FILES
-    ruleset = around.ruleset(room, rights) if around is not None else None
+    ruleset = rules.ruleset(scratch, rights) if rules is not None else None
     set_limits(plan, cpu_seconds)
     if plan.level == "none":
         return

@@ -17,8 +17,8 @@ NO_TCP = 0b11  # bind and connect (ABI 4)
 OWN_SCOPE = 0b11  # abstract UNIX sockets and signals stay inside (ABI 6)
 
 READ = READ_FILE | READ_DIR
-# A room that the kernel empties: anything. A room on the host's disk: plain files only, none of which can be unlinked
-# while it is open, so that what is written can always be counted and removed.
+# In a scratch folder that the kernel drops: anything. In one on the host's disk: plain files only, none of which can be
+# unlinked while it is open, so that what is written can always be counted and removed.
 ANY_FILE = READ | WRITE_FILE | TRUNCATE | REMOVE_FILE | REMOVE_DIR | MAKE_DIR | MAKE_REG | MAKE_SYM | REFER
 PLAIN_FILES = READ | WRITE_FILE | TRUNCATE | MAKE_REG
 
@@ -42,7 +42,7 @@ def abi() -> int:
     return _call(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
 
 
-class Fence:
+class PathRules:
     """The paths that every guest may read, opened once; `ruleset` adds the one folder that a guest may write.
 
     Raises LandlockUnavailable when the kernel has no Landlock; a path that is not there is passed over.
@@ -53,18 +53,18 @@ class Fence:
         self.handled = _RIGHTS_BY_ABI[min(self.version, 5)]
         self.opened = [rule for path, rights in paths if (rule := self._open(path, rights))]
 
-    def ruleset(self, room: str, room_rights: int) -> int:
-        """A descriptor for `restrict`. room: a folder, or "" for none."""
+    def ruleset(self, scratch: str, scratch_rights: int) -> int:
+        """A descriptor for `restrict`. scratch: a folder, or "" for none."""
         attributes = struct.pack("=Q", self.handled)
         if self.version >= 4:
             attributes += struct.pack("=Q", NO_TCP)
         if self.version >= 6:
             attributes += struct.pack("=Q", OWN_SCOPE)
         ruleset = _call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
-        for rule in self.opened:
+        for opened in self.opened:
+            _call(ADD_RULE, ruleset, 1, opened, ctypes.c_uint32(0))
+        if scratch and (rule := self._open(scratch, scratch_rights)):
             _call(ADD_RULE, ruleset, 1, rule, ctypes.c_uint32(0))
-        if room and (own := self._open(room, room_rights)):
-            _call(ADD_RULE, ruleset, 1, own, ctypes.c_uint32(0))
         return ruleset
 
     def _open(self, path: str, rights: int) -> bytes | None:

@@ -1,8 +1,8 @@
 """The untrusted side of a Jupyter kernel: ipykernel in this process; cells come by one pipe, messages go by another.
 
 As with a candidate, nothing here is protected from the code it runs, and nothing needs to be: what leaves this process
-says what the cell printed and whether it failed, and a cell that lies about that has lied about itself. Time, memory,
-files and processes are the keeper's and the kernel's (the operating system's) business.
+says what the cell printed and whether it failed, and a cell that lies about that has lied about itself only. Time,
+memory, files and processes are limited by the keeper and by the operating system.
 """
 
 import codeop
@@ -16,7 +16,7 @@ from . import channel
 
 MAX_TEXT = 200_000  # characters of a cell's output that are kept
 FLOOD = 20_000_000  # characters after which a cell is stopped
-MAX_PICTURES, MAX_PICTURE = 20, 8 << 20  # a cell's, and base64 characters of one
+MAX_PICTURES, MAX_PICTURE = 20, 8 << 20  # pictures per cell, and base64 characters per picture
 
 
 class Outbox:
@@ -27,13 +27,16 @@ class Outbox:
         self.begin()
 
     def begin(self) -> None:
+        """A new cell: count from zero."""
         self.written, self.pictures, self.flooded = 0, 0, False
 
     def send(self, *message: Any) -> None:
+        """Send one frame; kernel.py of the harness lists the messages."""
         with self.lock:
             channel.send(self.descriptor, message)
 
     def text(self, kind: str, text: str) -> None:
+        """Send a text of the cell, cut where the cell has put out enough; a flood interrupts the cell."""
         kept = text[: max(0, MAX_TEXT - self.written)]
         self.written += len(text)
         self.send("text", kind, kept, len(text) - len(kept))
@@ -60,20 +63,19 @@ class Outbox:
 
 
 def start(outbox: Outbox) -> tuple[Any, Any]:
-    """A kernel and its client; its messages go to the outbox."""
+    """(kernel, client); the kernel's messages go to the outbox."""
     home = os.getcwd()
-    # What was imported before belongs to another room; this one is new and empty.
+    # What was imported before used the zygote's folder; this one is new and empty.
     os.environ.update(HOME=home, IPYTHONDIR=f"{home}/.ipython", MPLCONFIGDIR=f"{home}/.matplotlib", TMPDIR=home)
-    from ipykernel.inprocess import InProcessKernelManager
+    from ipykernel.inprocess.manager import InProcessKernelManager
     from traitlets.config import Config
 
     settings = Config()
     settings.HistoryManager.enabled = False
     settings.InteractiveShell.colors = "nocolor"
-    manager = InProcessKernelManager(config=settings)
+    manager: Any = InProcessKernelManager(config=settings)  # Any: ipykernel has hardly any types
     manager.start_kernel()
     client, kernel = manager.client(), manager.kernel
-    assert kernel is not None and kernel.shell is not None
     same_on_every_python(kernel.shell)
     client.start_channels()
     client.iopub_channel.call_handlers = outbox.message
@@ -84,11 +86,11 @@ def start(outbox: Outbox) -> tuple[Any, Any]:
 
 
 def same_on_every_python(shell: Any) -> None:
-    """Have IPython's shell call what is wrong with a cell's text by Python's own name, whatever the versions.
+    """Have IPython's shell name an error in a cell's text as Python does, whatever the versions.
 
-    Python 3.13 has an error of its own for text that may go on, which no `except SyntaxError` of a reader names. And
-    ipykernel asks first whether a cell has an `await`, where whatever `compile` raises beside SyntaxError (a NUL, too
-    deep a nesting) ends its own code and not the cell; a kernel in its client's process could not wait anyway.
+    Python 3.13 names an error of its own for text that may go on, where all others say SyntaxError. And ipykernel asks
+    first whether a cell has an `await`; what `compile` raises there beside SyntaxError (a NUL, too deep a nesting) ends
+    ipykernel's code and not the cell. A kernel in its client's process could not wait anyway.
     """
     shell.compile.flags &= ~getattr(codeop, "PyCF_ALLOW_INCOMPLETE_INPUT", 0)
     shell.should_run_async = lambda *args, **more: False

@@ -17,8 +17,8 @@ from . import channel, codec
 class Remote:
     """A stand-in for an object of the candidate that is no plain data: a function, a class, an instance.
 
-    It can be called, and its attributes read and set, each in the candidate's process. Comparing and hashing are
-    those of a fresh object here: equal to nothing but itself, whatever the candidate's class says.
+    It can be called, and its attributes can be read and set; all of that happens in the candidate's process. Comparing
+    and hashing happen here, as for any new object: it equals nothing but itself, whatever the candidate's class says.
     """
 
     __slots__ = ("_link", "_target")
@@ -46,6 +46,7 @@ class Remote:
 
 
 def encoded(value: Any) -> codec.Encoded:
+    """The form of a value of the tests; raises NotPlain for what cannot be sent."""
     return codec.encode(value, _remote_reference)
 
 
@@ -66,6 +67,7 @@ class Link:
         self.requests, self.replies = requests, replies
 
     def ask(self, request: list[Any]) -> Any:
+        """Send a request (see candidate.Served.answer); returns the value, or raises, as `reply` does."""
         try:
             channel.send(self.requests, request)
         except OSError:
