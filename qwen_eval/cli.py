@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from qwen_eval.errors import redacted
 
 ENGINES = ("local", "openai")
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -143,6 +144,12 @@ def parser(
     add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local; openai: --base-url)")
     add("--base-url", metavar="URL", help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1")
     add("--dtype", choices=DTYPES, default="auto", help="default: from the checkpoint; float32 on a CPU")
+    add(
+        "--attn-implementation",
+        choices=ATTENTIONS,
+        help="the attention function of the model (default: transformers' choice for it); behind a shared prefix and "
+        "for replies in batches, the engine's own attention takes its place",
+    )
     add("--device", help="cuda, cuda:1, cpu, mps ... (default: cuda if there is one)")
     add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/{benchmark}")
     add("--overwrite", action="store_true", help="drop what the output folder has and run everything again")

@@ -35,12 +35,13 @@ class Target:
             self._check_endpoint()
         elif self.replies is None:
             from qwen_eval.checkpoints import resolve_checkpoint
-            from qwen_eval.engines.local.placement import resolve_long_context
+            from qwen_eval.engines.local.placement import check_attention, resolve_long_context
             from qwen_model.loading import check_checkpoint
 
             self.checkpoint = resolve_checkpoint(args.checkpoint_path)
             self.long_context = resolve_long_context(self.checkpoint, **long_context_flags(args))
             check_checkpoint(self.checkpoint)  # before data is fetched
+            check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
         own = (
             ModelName(DEMO_MODELS[args.checkpoint_path])
             if self.demo
@@ -63,6 +64,8 @@ class Target:
         self.endpoint = public_url(self.args.base_url)
         if any(value is not None for value in long_context_flags(self.args).values()):
             raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine")
+        if self.args.attn_implementation is not None:
+            raise UserError("--attn-implementation wants the local engine; a server chooses its own")
 
     def _is_chat(self, choice: bool) -> bool:
         if self.args.chat is not None:
@@ -113,10 +116,12 @@ class Target:
         assert self.checkpoint is not None
         from qwen_eval.engines.local.placement import resolve_dtype
 
+        attention = self.args.attn_implementation
         return {
             "settings": settings,
             "engine": self.args.engine,
             "dtype": resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
+            **({} if attention is None else {"attn_implementation": attention}),
             "weights_sha256": manifest.files_sha256(self.checkpoint, manifest.WEIGHTS),
             "config_sha256": manifest.files_sha256(self.checkpoint, ("config.json", "generation_config.json")),
             "tokenizer_sha256": manifest.files_sha256(self.checkpoint, manifest.TOKENIZER),
@@ -135,7 +140,12 @@ class Target:
 
             assert self.checkpoint is not None
             self._engine = LocalEngine(
-                self.checkpoint, args.dtype, args.device, args.batch_size, **long_context_flags(args)
+                self.checkpoint,
+                args.dtype,
+                args.device,
+                args.batch_size,
+                args.attn_implementation,
+                **long_context_flags(args),
             )
         return self._engine
 

@@ -38,7 +38,12 @@ MAX_GPU_ROWS = 1024
 
 class LocalEngine:
     """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
-    `long_context`: the switches of `load_model`."""
+    `long_context`: the switches of `load_model`.
+
+    `attn_implementation`: the model's own attention function (None: transformers' choice). It reads shared prefixes,
+    prompts that share nothing, documents, and replies that are generated one by one. Behind a shared prefix and for
+    replies in batches, attention.py takes its place, as no other function gives what merging needs.
+    """
 
     counts = None  # no endpoint
 
@@ -48,6 +53,7 @@ class LocalEngine:
         dtype: str = "auto",
         device: str | None = None,
         rows: int | None = None,
+        attn_implementation: str | None = None,
         **long_context: Any,
     ) -> None:
         from qwen_model.loading import load_config, load_model, load_tokenizer
@@ -61,6 +67,7 @@ class LocalEngine:
         placement: dict[str, Any] = {"device": device}
         if device == "cuda" and torch.cuda.device_count() > 1 and too_large(checkpoint):
             placement = {"device_map": "auto"}
+        placement["attn_implementation"] = attn_implementation
         self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement, **long_context).eval()
         self.rows = rows
 

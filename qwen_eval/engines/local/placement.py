@@ -44,6 +44,25 @@ def resolve_dtype(checkpoint: Path, dtype: str, device: str | None) -> str:
     return "bfloat16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "float16"
 
 
+def check_attention(checkpoint: Path, implementation: str | None, dtype: str, device: str | None) -> None:
+    """UserError where `--attn-implementation` names what cannot run here. Without it, transformers would load another
+    kernel from the hub in its place, or fail in the middle of the run."""
+    if implementation != "flash_attention_2":
+        return
+    flag = f"--attn-implementation {implementation}"
+    try:
+        import flash_attn  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{flag}: flash-attn cannot be imported here ({one_line(error)[:120]}); pip install flash-attn, or leave "
+            "the flag out"
+        ) from error
+    if not resolve_device(device).startswith("cuda"):
+        raise UserError(f"{flag} wants a GPU, and the device is {resolve_device(device)}; leave the flag out")
+    if (chosen := resolve_dtype(checkpoint, dtype, device)) == "float32":
+        raise UserError(f"{flag} computes in 16 bits, and the dtype is {chosen}; add --dtype bfloat16")
+
+
 def resolve_long_context(checkpoint: Path, **flags: Any) -> dict[str, Any]:
     """The setting `long_context`: the switches that the model runs with where flags give one. Nothing otherwise, so
     that the output folder of a run without them stays what it was."""
