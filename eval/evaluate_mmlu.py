@@ -8,20 +8,19 @@ over questions (micro average). Two things differ from the published script: cho
 the text they are, and logits are compared in fp32, where its bf16 softmax rounded many questions into ties won by A.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from qwen_eval.benchmark import Benchmark, Choose, Evaluation, Generate, Item, Record, Results, Setting, Shots
 from qwen_eval.benchmarks import multiple_choice as choices
-from qwen_eval.cli import parser
-from qwen_eval.data.items import Hub, Item, choose_subjects, locate
+from qwen_eval.data.items import Hub, locate
 from qwen_eval.errors import run_script
 from qwen_eval.extraction.choice_replies import read_letter_en, robust_letter_en
-from qwen_eval.run import Run
+from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import accuracy
 
 HUB = Hub("cais/mmlu", "data.tar")
 COLUMNS = ("question", "A", "B", "C", "D", "answer")
 LAYOUT = choices.Layout(COLUMNS, "_{split}.csv", header=False)
-OFFICIAL_N = 14042
 
 # The groups of the published table (anatomy stands among STEM there, in the paper among Other).
 GROUPS = {
@@ -61,27 +60,44 @@ def chat_prompt(row: dict[str, str]) -> str:
     return f"{ask}\n\n{row['question']}\n" + "".join(f"{letter}. {row[letter]}\n" for letter in "ABCD")
 
 
+class MMLU(Benchmark):
+    name = "mmlu"
+    official_items = 14_042
+    shots = Shots(base=5, chat=0)
+    max_prompt_tokens = 2048
+    scores_choices = True
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        folder = locate(setting.data_path, HUB, LAYOUT.holds("test"))
+        for subject in choices.there(setting, folder, LAYOUT, "test", SUBJECTS):
+            examples = choices.shots(folder, LAYOUT, subject, setting.shots)
+            for number, row in enumerate(choices.subject_rows(folder, LAYOUT, "test", subject)):
+                yield Item(f"{subject}/{number}", subject, gold=row["answer"], row=row, examples=examples)
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        few_shot = base_prompt(item.subject, item.examples, item.row)
+        if setting.chat:
+            reply = yield Generate(few_shot if setting.shots else chat_prompt(item.row))
+            return choices.letter_record(item, reply, read_letter_en, robust_letter_en)
+        logits = yield Choose(few_shot, (" A", " B", " C", " D"), setting.max_prompt_tokens)
+        return choices.choice_record(item, logits)
+
+    def decoding(self, setting: Setting) -> dict[str, float] | None:
+        return choices.DECODING if setting.chat else None
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        scores = {"acc": accuracy(record["correct"] for record in records)}
+        if setting.chat:
+            scores["acc_robust"] = accuracy((record["correct_robust"] for record in records), compared=False)
+        groups = {
+            name: accuracy(record["correct"] for record in records if record["subject"] in members)
+            for name, members in GROUPS.items()
+        }
+        return Results(scores, choices.tables_of(records, groups), [choices.answers_given(records)])
+
+
 def main() -> int:
-    args = parser(__doc__, shots=5, chat_shots=0, max_seq_len=2048).parse_args()
-    run = Run(args, "mmlu", OFFICIAL_N, choice=True)
-    shots = run.shots(base=5, chat=0)
-    folder = locate(run.data_path, HUB, LAYOUT.holds("test"))
-
-    items = []
-    for subject in choose_subjects(choices.present(run, folder, LAYOUT, "test", SUBJECTS), args.subjects):
-        dev = choices.shots(folder, LAYOUT, subject, shots)
-        for number, row in enumerate(choices.subject_rows(folder, LAYOUT, "test", subject)):
-            prompt = chat_prompt(row) if run.chat and not shots else base_prompt(subject, dev, row)
-            items.append(Item(f"{subject}/{number}", subject, prompt, row["answer"], row))
-
-    run.start(items, {"num_fewshot": shots, "max_seq_len": args.max_seq_len}, choices.DECODING if run.chat else None)
-    choices.ask(run, (" A", " B", " C", " D"), args.max_seq_len, read_letter_en, robust_letter_en)
-
-    scores = {"acc": accuracy(record["correct"] for record in run.records)}
-    if run.chat:
-        scores["acc_robust"] = accuracy((r["correct_robust"] for r in run.records), compared=False)
-    groups = {name: accuracy(choices.marks(run, members)) for name, members in GROUPS.items()}
-    return run.report(scores, choices.breakdowns(run, groups), choices.notes(run), shots=shots)
+    return run_benchmark(MMLU(), __doc__)
 
 
 if __name__ == "__main__":

