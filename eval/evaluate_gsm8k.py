@@ -8,29 +8,30 @@ Protocol: QwenLM/Qwen, eval/evaluate_gsm8k.py and eval/evaluate_chat_gsm8k.py. D
 (Cobbe et al. 2021). The eight examples are
 qwen_eval/benchmarks/prompts/gsm8k_8shot.txt, as published; fewer are its first k.
 
-Two readings of a reply. The protocol's differ between base and chat, and the base one has defects that the reported
+Two extractions of a reply. The protocol's differ between base and chat, and the base one has defects that the reported
 numbers were measured with: it takes the last run of digits, so that `20,800` is 800, `7.00` is 0, `-3` is 3, and
 `1,083` is nothing at all, because 083 is no number to Python. The robust one takes the number that the reply announces
 as its answer ("The answer is", `####`, a box, bold), else its last one.
 Not published, ours: which four examples the 4-shot chat figure had; we take the first four.
 """
 
+import argparse
 import ast
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from qwen_eval.cli import parser
-from qwen_eval.data.items import STRING, TEXT, Hub, Item, Kind, choose_subjects, read_table, tables
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots
+from qwen_eval.data.items import STRING, TEXT, Hub, Kind, read_table, tables
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.numbers import close, read_number
 from qwen_eval.extraction.replies import plain_lines
 from qwen_eval.places import PROMPTS
-from qwen_eval.run import Run
+from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import accuracy
 
 HUB = Hub("openai/gsm8k", "main/test-00000-of-00001.parquet")
 FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("main", "test"), *tables("", "test"))
-OFFICIAL_N = 1319
 EXAMPLES = PROMPTS / "gsm8k_8shot.txt"
 END = "<|endoftext|>"
 STOPS = (END, "\n\n", "Question:")  # a base model goes on with the next question
@@ -126,34 +127,53 @@ def score(reply: str, answer: str, chat: bool) -> dict[str, Any]:
     }
 
 
+# --- the benchmark ---
+
+
+class GSM8K(Benchmark):
+    name = "gsm8k"
+    official_items = 1_319
+    shots = Shots(base=8, chat=0)
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        flags.add_argument(
+            "--cut-replies", action="store_true", help="--rescore: cut base replies as a model's would be"
+        )
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        setting.subjects(["test"])
+        for number, row in enumerate(read_test(setting.data_path)):
+            yield Item(f"test/{number}", "test", gold=row["answer"], row=row)
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        reply = yield Generate(prompt(item.row["question"], setting.shots, setting.chat))
+        cut = setting.flags.cut_replies and not setting.chat
+        kept = truncate(plain_lines(reply)) if cut else reply.split(END)[0]
+        return {"response": kept, **score(kept, item.gold, setting.chat)}
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {"num_fewshot": setting.shots, "cut_replies": setting.flags.cut_replies}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        # The chat figures were made without the penalty that the checkpoint's generation_config.json asks for.
+        return {"repetition_penalty": 1.0} if setting.chat else {"stop": STOPS}
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        scores = {
+            "acc": accuracy(record["correct"] for record in records),
+            "acc_robust": accuracy((record["correct_robust"] for record in records), compared=False),
+        }
+        notes = []
+        long = sum(record["response"] != truncate(record["response"]) for record in records)
+        if long and not setting.chat:
+            notes.append(
+                f"{long} replies go on behind a blank line or `Question:`; read whole (--cut-replies cuts them)"
+            )
+        return Results(scores, notes=notes)
+
+
 def main() -> int:
-    flags = parser(__doc__, shots=8, chat_shots=0)
-    flags.add_argument("--cut-replies", action="store_true", help="--rescore: cut base replies as a model's would be")
-    args = flags.parse_args()
-    run = Run(args, "gsm8k", OFFICIAL_N)
-    shots = run.shots(base=8, chat=0)
-    choose_subjects(["test"], args.subjects)
-
-    items = [
-        Item(f"test/{number}", "test", prompt(row["question"], shots, run.chat), row["answer"])
-        for number, row in enumerate(read_test(run.data_path))
-    ]
-    # The chat figures were made without the penalty that the checkpoint's generation_config.json asks for.
-    decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": STOPS}
-    run.start(items, {"num_fewshot": shots, "cut_replies": args.cut_replies}, decoding)
-    for item, reply in run.generate():
-        kept = truncate(plain_lines(reply)) if args.cut_replies and not run.chat else reply.split(END)[0]
-        run.save(item, response=kept, **score(kept, item.gold, run.chat))
-
-    records = run.records
-    scores = {
-        "acc": accuracy(record["correct"] for record in records),
-        "acc_robust": accuracy((record["correct_robust"] for record in records), compared=False),
-    }
-    notes = [run.list_disagreements([r["id"] for r in records if r["correct"] != r["correct_robust"]])]
-    if not run.chat and (long := sum(record["response"] != truncate(record["response"]) for record in records)):
-        notes.append(f"{long} replies go on behind a blank line or `Question:`; read whole (--cut-replies cuts them)")
-    return run.report(scores, notes=notes, shots=shots)
+    return run_benchmark(GSM8K(), __doc__)
 
 
 if __name__ == "__main__":

@@ -7,38 +7,47 @@
 Protocol: QwenLM/Qwen, eval/evaluate_humaneval.py and eval/evaluate_chat_humaneval.py. Data: openai/human-eval,
 `HumanEval.jsonl.gz` (Chen et al. 2021). `--evalplus FILE` adds EvalPlus's tests (HumanEvalPlus.jsonl, Liu et al. 2023).
 
-Programs run in the sandbox (qwen_eval/sandbox), never here. Two readings of a reply, with the published one's defects:
-the base protocol cuts at the first blank line and at any `def `, so a body with either is lost; the chat protocol
-keeps the body of one function and drops what stood before it (imports, helpers). The robust (extraction/programs.py)
-takes the function with all that it needs, and nothing else. `completion` of a human-eval file goes behind the prompt as
-it is, `solution` of an EvalPlus file is the program as it is, by both readings.
+Programs run in the sandbox (qwen_eval/sandbox), never here. Two extractions of a reply. protocol, with the published
+defects: a base reply is cut at the first blank line and at any `def `, so a body with either is lost; of a chat reply
+the body of one function is kept, what stood before it (imports, helpers) is lost. robust (extraction/programs.py): the
+function with all that it needs, and nothing else. `completion` of a human-eval file goes behind the prompt as
+it is, `solution` of an EvalPlus file is the program as it is, by both extractions.
 `human_eval_samples.jsonl` in the output folder is what `evaluate_functional_correctness` reads.
 """
 
+import argparse
 import ast
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmarks import code as scoring
-from qwen_eval.cli import parser
-from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, file_sha256, locate_files, no_duplicates
+from qwen_eval.benchmark import (
+    Benchmark,
+    Completion,
+    Evaluation,
+    Generate,
+    Item,
+    Record,
+    Results,
+    Setting,
+    Solution,
+)
+from qwen_eval.benchmarks import code
+from qwen_eval.data.items import TEXT, Hub, file_sha256, locate_files, no_duplicates
 from qwen_eval.data.items import read_rows as read_table
 from qwen_eval.data.items import tables as data_tables
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import programs
 from qwen_eval.extraction.python_source import parsed
 from qwen_eval.extraction.replies import plain_lines
-from qwen_eval.reporting import tables
-from qwen_eval.run import Run
-from qwen_eval.sandbox import Check, Sandbox, Verdict, warn_unsandboxed
+from qwen_eval.runner import run_benchmark
+from qwen_eval.sandbox import Check
 
 HUB = Hub("openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet")
 FILES = ("HumanEval.jsonl.gz", "HumanEval.jsonl", *data_tables("openai_humaneval", "test"), *data_tables("", "test"))
-OFFICIAL_N = 164
 FIELDS = {"task_id": TEXT, "prompt": TEXT, "entry_point": TEXT, "test": TEXT}
 END = "<|endoftext|>"
 SECONDS = 3.0  # of the program's own time a problem, as in human-eval
@@ -119,14 +128,14 @@ def program_robust(row: dict[str, Any], reply: str, chat: bool) -> str:
     )
 
 
-def read_programs(row: dict[str, Any], reply: str, chat: bool, given: Mapping[str, Any]) -> tuple[str, str, str]:
-    """(what goes behind the prompt, the program by the protocol, the program by the robust reading).
+def read_programs(row: dict[str, Any], reply: str, chat: bool) -> tuple[str, str, str]:
+    """(what goes behind the prompt, the program by the protocol, the program by the robust extraction).
 
-    given: the line of a file of replies. Its `completion` goes behind the prompt as it is, its `solution` is a program.
+    A `completion` of a file of replies goes behind the prompt as it is, a `solution` is a program.
     """
-    if "solution" in given:
+    if isinstance(reply, Solution):
         return reply.removeprefix(row["prompt"]), reply, plain_lines(reply)
-    if "completion" in given:
+    if isinstance(reply, Completion):
         return reply, row["prompt"] + reply, row["prompt"] + plain_lines(reply)
     completion = completion_protocol(row, reply, chat)
     return completion, row["prompt"] + completion, program_robust(row, reply, chat)
@@ -197,82 +206,63 @@ def read_plus(path: Path, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str,
     return found
 
 
-# --- the run ---
+# --- the benchmark ---
 
 
-def jobs(
-    asked: Iterable[tuple[Item, str]], run: Run, plus: dict[str, dict[str, Any]]
-) -> Iterator[tuple[Any, list[Check]]]:
-    """For each reply what to remember of it, and its checks: protocol, EvalPlus's, and robust if it differs."""
-    for item, reply in asked:
-        given = run.replies.by_key[item.key] if run.replies else {}
-        completion, program, robust = read_programs(item.row, reply, run.chat, given)
-        checks = [check(item.row, program)]
-        if plus:
-            checks.append(plus_check(item.row, plus[item.row["task_id"]], program))
-        differs = robust.rstrip("\n") != program.rstrip("\n")
-        if differs:
-            checks.append(check(item.row, robust))
-        yield (item, reply, completion, differs), checks
+class HumanEval(Benchmark):
+    name = "humaneval"
+    official_items = 164
 
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        code.add_flags(flags)
+        flags.add_argument("--evalplus", type=Path, metavar="FILE", help="HumanEvalPlus.jsonl: its tests too")
 
-def fields(verdicts: Sequence[Verdict], plus: bool, differs: bool) -> dict[str, Any]:
-    """What a line says of its verdicts."""
-    protocol, robust = verdicts[0], verdicts[-1] if differs else verdicts[0]
-    both = {"correct_plus": protocol.passed and verdicts[1].passed} if plus else {}
-    return {
-        "prediction": protocol.status,
-        "gold": "passed",
-        "correct": protocol.passed,
-        "correct_robust": protocol.passed or robust.passed,  # see qwen_eval/extraction/programs.py
-        **both,
-        "message": protocol.message,
-        "seconds": protocol.seconds,
-    }
+    def load(self, setting: Setting) -> Iterable[Item]:
+        setting.subjects(["test"])
+        rows = read_rows(setting.data_path)
+        plus = read_plus(setting.flags.evalplus, rows) if setting.flags.evalplus else {}
+        for row in rows:
+            for sample in range(code.samples_each(setting.flags, setting.given)):
+                tests = (plus[row["task_id"]],) if plus else ()
+                yield Item(row["task_id"], "test", gold="passed", row=row, sample=sample, examples=tests)
 
+    def services(self, setting: Setting) -> Mapping[type, Any]:
+        return {Check: code.Programs(setting.flags)}
 
-def write_human_eval(run: Run) -> None:
-    """The samples as human-eval's own command line reads them."""
-    rows = [{"task_id": record["id"], "completion": record["completion"]} for record in run.records]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    tables.write_atomically(run.folder / "human_eval_samples.jsonl", text)
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        row = item.row
+        reply = yield Generate(chat_prompt(row) if setting.chat else row["prompt"])
+        completion, program, robust = read_programs(row, reply, setting.chat)
+        verdict = yield check(row, program)
+        record = {"response": reply, "completion": completion, **code.verdict_fields(verdict)}
+        for plus in item.examples:
+            record["correct_plus"] = verdict.passed and (yield plus_check(row, plus, program)).passed
+        if not verdict.passed and robust.rstrip("\n") != program.rstrip("\n"):  # see extraction/programs.py
+            record["correct_robust"] = (yield check(row, robust)).passed
+        return record
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        plus = setting.flags.evalplus
+        each = code.samples_each(setting.flags, setting.given)
+        return {"num_samples": each, "evalplus": file_sha256(plus) if plus else None}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped
+        # where the next function begins: nearly always both extractions have ended there.
+        return {"repetition_penalty": 1.0} if setting.chat else {"stop": (END, "\ndef ")}
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        scores = code.pass_scores(records)
+        if setting.flags.evalplus:
+            scores |= code.pass_scores(records, "correct_plus", "_plus", compared=False)
+        scores |= code.pass_scores(records, "correct_robust", "_robust", compared=False)
+        rows = [{"task_id": record["id"], "completion": record["completion"]} for record in records]
+        samples = "".join(json.dumps(row) + "\n" for row in rows)  # as human-eval's own command line reads them
+        return Results(scores, shots=0, files={"human_eval_samples.jsonl": samples})
 
 
 def main() -> int:
-    flags = parser(__doc__)
-    scoring.add_flags(flags)
-    flags.add_argument("--evalplus", type=Path, metavar="FILE", help="HumanEvalPlus.jsonl: its tests too")
-    args = flags.parse_args()
-    run = Run(args, "humaneval", OFFICIAL_N)
-    choose_subjects(["test"], args.subjects)
-    rows = read_rows(run.data_path)
-    plus = read_plus(args.evalplus, rows) if args.evalplus else {}
-    each = scoring.samples_each(args, run.replies.by_key if run.replies else None)
-    run.official_n = run.official_n and run.official_n * each
-    items = [
-        Item(row["task_id"], "test", chat_prompt(row) if run.chat else row["prompt"], "passed", row, sample)
-        for row in rows
-        for sample in range(each)
-    ]
-    with Sandbox(workers=args.workers, allow_unsandboxed=args.allow_unsandboxed) as sandbox:
-        warn_unsandboxed(sandbox)
-        evalplus = file_sha256(args.evalplus) if args.evalplus else None
-        # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped
-        # where the next function begins: nearly always both readings have ended there.
-        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END, "\ndef ")}
-        run.start(items, {"num_samples": each, "evalplus": evalplus}, decoding)
-        for (item, reply, completion, differs), verdicts in sandbox.check_stream(jobs(run.generate(), run, plus)):
-            run.save(item, response=reply, completion=completion, **fields(verdicts, bool(plus), differs))
-
-    write_human_eval(run)
-    records = run.records
-    scores = scoring.pass_scores(records)
-    if plus:
-        scores |= scoring.pass_scores(records, "correct_plus", "_plus", compared=False)
-    scores |= scoring.pass_scores(records, "correct_robust", "_robust", compared=False)
-    differ = [record["id"] for record in records if record["correct"] != record["correct_robust"]]
-    notes = [run.list_disagreements(differ), scoring.isolation_note(sandbox)]
-    return run.report(scores, notes=notes, shots=0, extra={"sandbox": sandbox.describe()})
+    return run_benchmark(HumanEval(), __doc__)
 
 
 if __name__ == "__main__":

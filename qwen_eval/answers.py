@@ -75,8 +75,9 @@ class ModelAnswers:
             return
         ways: dict[type, Callable[[Any], Iterator[tuple[Task, Any]]]]
         ways = {Choose: self._choose, LogLikelihood: self._log_likelihood, Generate: self._generate}
+        found = ways[kind](asked)  # the engine is loaded and the prompts are encoded before the bar appears
         with progress(self.benchmark.name, max(0, self.total - len(asked)), self.total) as bar:
-            for task, answer in ways[kind](asked):
+            for task, answer in found:
                 yield task, answer
                 bar.update()
 
@@ -96,8 +97,7 @@ class ModelAnswers:
                 asked, self.engine.encode(prompts, self.chat), candidates, strict=True
             )
         ]
-        for index, logits in self.engine.choose(requests):
-            yield asked[index][0], logits
+        return ((asked[index][0], logits) for index, logits in self.engine.choose(requests))
 
     def _cut(self, task: Task, tokens: Any, limit: int | None) -> Any:
         """A prompt of more than `limit` tokens keeps its last `limit - 1`, as published; its record says `cut`."""
@@ -126,11 +126,15 @@ class ModelAnswers:
                     context = context[len(context) - limit + 1 :]
                 requests.append(LogLikelihoodRequest(context, continuation))
                 whose.append((index, number))
-        for position, (value, _) in self.engine.loglikelihood(requests):
-            index, number = whose[position]
-            found[index][number] = value
-            if None not in found[index]:
-                yield asked[index][0], found[index]  # type: ignore[misc]
+
+        def complete() -> Iterator[tuple[Task, list[float]]]:
+            for position, (value, _) in self.engine.loglikelihood(requests):
+                index, number = whose[position]
+                found[index][number] = value
+                if None not in found[index]:
+                    yield asked[index][0], [float(value) for value in found[index] if value is not None]
+
+        return complete()
 
     def _generate(self, asked: Sequence[tuple[Task, Generate]]) -> Iterator[tuple[Task, Any]]:
         assert self.decoding is not None, "a benchmark that generates says how (Benchmark.decoding)"
@@ -142,15 +146,16 @@ class ModelAnswers:
             self._saw(task, prompt)
         seeds = [digest([self.seed, task.item.id, task.item.sample]) for task, _ in asked]
         requests = self.engine.generate_requests(prompts, self.decoding, self.chat, seeds)
-        for index, reply in self.engine.generate(requests):
-            task, request = asked[index]
-            if isinstance(reply, NoReply):
-                yield task, reply
-                continue
-            task.known |= {"finish": reply.finish, "new_tokens": reply.tokens}
-            if reply.reasoning:
-                task.known["reasoning"] = reply.reasoning
-            yield task, reply.text.strip() if self.chat and not request.assistant_prefill else reply.text
+        return (self._read(*asked[index], reply) for index, reply in self.engine.generate(requests))
+
+    def _read(self, task: Task, request: Generate, reply: Any) -> tuple[Task, Any]:
+        """A reply as the benchmark gets it; how it ended goes into the record."""
+        if isinstance(reply, NoReply):
+            return task, reply
+        task.known |= {"finish": reply.finish, "new_tokens": reply.tokens}
+        if reply.reasoning:
+            task.known["reasoning"] = reply.reasoning
+        return task, reply.text.strip() if self.chat and not request.assistant_prefill else reply.text
 
     def _score(self, asked: Sequence[tuple[Task, ScoreTokens]]) -> Iterator[tuple[Task, Any]]:
         """Documents one by one: each may be large. The bar counts tokens."""

@@ -188,6 +188,7 @@ class _Round:
 
     def _save(self, task: Task, record: Mapping[str, Any]) -> None:
         journal, folder = self.run.journal, self.run.folder
+        record = {name: str(value) if isinstance(value, str) else value for name, value in record.items()}  # Solution
         prompt = {} if "prompt" in record else {"prompt": self.model.prompt_text(task)}
         dropped = journal.fresh
         journal.append(task.item, {**task.known, **prompt, **record})

@@ -7,7 +7,8 @@ from typing import Any
 
 from qwen_eval.cli import positive
 from qwen_eval.errors import UserError
-from qwen_eval.sandbox import Sandbox
+from qwen_eval.sandbox import Check, Sandbox, Verdict, warn_unsandboxed
+from qwen_eval.sandbox.verdict import PASSED, TIMED_OUT
 from qwen_eval.stats import Score, accuracy, bootstrap
 
 KS = (1, 10, 100)
@@ -76,6 +77,47 @@ def pass_scores(
             fmean(values), len(values), bootstrap(values, fmean), metric=name, compared=compared
         )
     return scores
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    """What a record says of the verdict on the protocol's program, by itself the robust extraction's too."""
+    return {
+        "prediction": verdict.status,
+        "gold": PASSED,
+        "correct": verdict.passed,
+        "correct_robust": verdict.passed,
+        "message": verdict.message,
+        "seconds": verdict.seconds,
+    }
+
+
+class Programs:
+    """The service that answers a `Check` with its `Verdict`: the sandbox, for the time of a run."""
+
+    def __init__(self, flags: argparse.Namespace) -> None:
+        """flags: with those of `add_flags`."""
+        self.flags = flags
+
+    def __enter__(self) -> "Programs":
+        self.sandbox = Sandbox(workers=self.flags.workers, allow_unsandboxed=self.flags.allow_unsandboxed)
+        warn_unsandboxed(self.sandbox)
+        self.workers = self.sandbox.workers
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sandbox.close()
+
+    def answer(self, request: Check) -> Verdict:
+        return self.sandbox.check(request)
+
+    def doubtful(self, verdict: Verdict) -> bool:
+        return verdict.status == TIMED_OUT
+
+    def describe(self) -> dict[str, Any]:
+        return {"sandbox": self.sandbox.describe()}
+
+    def notes(self) -> list[str]:
+        return [isolation_note(self.sandbox)]
 
 
 def isolation_note(sandbox: Sandbox) -> str:

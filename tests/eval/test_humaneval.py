@@ -4,6 +4,7 @@ import gzip
 import json
 import sys
 
+from qwen_eval.benchmark import Completion, Solution
 from qwen_eval.errors import UserError
 from qwen_eval.reporting.samples import unpacked
 from qwen_eval.sandbox import Sandbox
@@ -94,15 +95,15 @@ def test_chat_prompt(rows):
 
 def test_a_finished_completion_is_left_alone():
     row = {"prompt": "P", "entry_point": "f"}
-    finished = read_programs(row, "x\n\ndef y", chat=False, given={"completion": "x\n\ndef y"})
+    finished = read_programs(row, Completion("x\n\ndef y"), chat=False)
     assert finished == ("x\n\ndef y", "Px\n\ndef y", "Px\n\ndef y")
-    assert read_programs(row, "x\n\ndef y", chat=False, given={})[:2] == ("x", "Px")
+    assert read_programs(row, "x\n\ndef y", chat=False)[:2] == ("x", "Px")
 
 
 def test_a_solution_is_the_program():
     row = {"prompt": "P\n", "entry_point": "f"}
-    assert read_programs(row, "P\nQ", chat=True, given={"solution": "P\nQ"}) == ("Q", "P\nQ", "P\nQ")
-    assert read_programs(row, "Q", chat=True, given={"solution": "Q"}) == ("Q", "Q", "Q")
+    assert read_programs(row, Solution("P\nQ"), chat=True) == ("Q", "P\nQ", "P\nQ")
+    assert read_programs(row, Solution("Q"), chat=True) == ("Q", "Q", "Q")
 
 
 def test_helpers_are_what_the_prompt_defines_besides_the_function(rows):
