@@ -23,7 +23,7 @@ from qwen_eval.benchmark import (
     Service,
     Solution,
 )
-from qwen_eval.engines.base import ChoiceRequest, NoReply
+from qwen_eval.engines.base import ChoiceRequest, LogLikelihoodRequest, NoReply
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.errors import UserError
 from qwen_eval.progress import progress
@@ -108,8 +108,6 @@ class ModelAnswers:
         return tokens
 
     def _log_likelihood(self, asked: Sequence[tuple[Task, LogLikelihood]]) -> Iterator[tuple[Task, list[float]]]:
-        from qwen_eval.engines.base import LogLikelihoodRequest
-
         requests: list[LogLikelihoodRequest] = []
         whose: list[tuple[int, int]] = []
         found: list[list[float | None]] = []
@@ -117,20 +115,18 @@ class ModelAnswers:
             found.append([None] * len(request.continuations))
             pairs = self.engine.continuation_ids(request.prompt, request.continuations, self.chat)
             for number, (context, continuation) in enumerate(pairs):
+                whole = LogLikelihoodRequest(context, continuation)
                 limit = request.max_prompt_tokens
-                if number == 0 or limit is None:
-                    context = self._cut(task, context, limit) if limit is not None else context
-                    if number == 0:
-                        self._saw(task, context)
-                elif len(context) > limit:
-                    context = context[len(context) - limit + 1 :]
-                requests.append(LogLikelihoodRequest(context, continuation))
+                requests.append(whole if limit is None else whole.cut(limit))
+                if len(requests[-1].tokens) < len(context):
+                    task.known["cut"] = True
+                self._saw(task, requests[-1].tokens)
                 whose.append((index, number))
 
         def complete() -> Iterator[tuple[Task, list[float]]]:
-            for position, (value, _) in self.engine.loglikelihood(requests):
+            for position, likelihood in self.engine.loglikelihood(requests):
                 index, number = whose[position]
-                found[index][number] = value
+                found[index][number] = likelihood.log_likelihood
                 if None not in found[index]:
                     yield asked[index][0], [float(value) for value in found[index] if value is not None]
 
@@ -138,10 +134,9 @@ class ModelAnswers:
 
     def _generate(self, asked: Sequence[tuple[Task, Generate]]) -> Iterator[tuple[Task, Any]]:
         assert self.decoding is not None, "a benchmark that generates says how (Benchmark.decoding)"
-        begun = [request.assistant_prefill for _, request in asked]
-        prompts = self.engine.encode(
-            [request.prompt for _, request in asked], self.chat, True, begun if any(begun) else None
-        )
+        prefills = [request.assistant_prefill for _, request in asked]
+        texts = [request.prompt for _, request in asked]
+        prompts = self.engine.encode(texts, self.chat, True, prefills if any(prefills) else None)
         for (task, _), prompt in zip(asked, prompts, strict=True):
             self._saw(task, prompt)
         seeds = [digest([self.seed, task.item.id, task.item.sample]) for task, _ in asked]

@@ -191,18 +191,10 @@ def letter_record(item: Item, reply: str, protocol: Reader, robust: Reader) -> R
     }
 
 
-def marks_by_subject(records: Iterable[Record], field: str = "correct") -> dict[str, list[bool]]:
-    """Right or wrong, item by item, of each subject, in the order of the records."""
-    found: dict[str, list[bool]] = {}
-    for record in records:
-        found.setdefault(record["subject"], []).append(record[field])
-    return found
-
-
 def tables_of(records: Sequence[Record], groups: Mapping[str, Score]) -> dict[str, dict[str, Score]]:
     """The tables behind the headline: groups that have items, then every subject."""
-    subjects = {name: accuracy(found) for name, found in marks_by_subject(records).items()}
-    return {"by group": {name: score for name, score in groups.items() if score.n}, "by subject": subjects}
+    filled = {name: score for name, score in groups.items() if score.n}
+    return {"by group": filled, "by subject": metrics.accuracy_by_subject(records)}
 
 
 def answers_given(records: Iterable[Record], labels: Sequence[str] = LETTERS) -> str:
