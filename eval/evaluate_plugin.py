@@ -15,13 +15,15 @@ inputs, over the tokens of the model; and how often a tool is called where none 
 Protocol: QwenLM/Qwen, eval/evaluate_plugin.py; its parser, defects included, is `extraction.react.read_action`.
 """
 
+import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.cli import parser
-from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
+from qwen_eval.data.items import TEXT, Hub, given_path, locate, read_jsonl
 from qwen_eval.errors import UserError, one_line, run_script
 from qwen_eval.extraction.react import (
     calls_a_tool,
@@ -31,8 +33,8 @@ from qwen_eval.extraction.react import (
     read_action_robust,
 )
 from qwen_eval.metrics import rouge_l
-from qwen_eval.run import Run
-from qwen_eval.stats import accuracy, mean
+from qwen_eval.runner import parse_flags, run
+from qwen_eval.stats import Score, accuracy, mean
 
 SUBJECTS = ("positive", "negative")
 PUBLISHED = "exam_plugin_v20231206_react_{}.jsonl"
@@ -89,7 +91,7 @@ def input_rouge_l(reply: str, reference: str, pieces: Pieces) -> float:
 
 
 def score_positive(reply: str, reference: str, pieces: Pieces) -> dict[str, Any]:
-    """Both readings of a reply that should call the reference's tool."""
+    """Both extractions of a reply that should call the reference's tool."""
     said, wanted = read_action(reply), read_action(reference)
     robust, wanted_robust = read_action_robust(reply), read_action_robust(reference)
     given_input, wanted_input = (
@@ -107,7 +109,7 @@ def score_positive(reply: str, reference: str, pieces: Pieces) -> dict[str, Any]
 
 
 def score_negative(reply: str) -> dict[str, Any]:
-    """Both readings of a reply that should call no tool; `correct` means that it does not."""
+    """Both extractions of a reply that should call no tool; `correct` means that it does not."""
     robust = read_action_robust(reply)
     return {
         "prediction": read_action(reply).name if calls_a_tool(reply) else None,
@@ -118,82 +120,100 @@ def score_negative(reply: str) -> dict[str, Any]:
     }
 
 
-# --- run ---
+# --- the benchmark ---
 
 
-def tokenizer_pieces(run: Run) -> tuple[Pieces, str]:
+@cache
+def tokenizer_pieces(checkpoint: Path | None, named: str | None) -> tuple[Pieces, str]:
     """The tokens of the model under test, with --rescore of the one that -c names; and why it is not these, if so."""
-    if run.checkpoint is None and not run.args.checkpoint_path:
+    if checkpoint is None and not named:
         return words_and_characters, "no -c"
     from qwen_eval.checkpoints import resolve_checkpoint
     from qwen_model.loading import CheckpointError, load_tokenizer
 
     try:
-        return model_pieces(load_tokenizer(run.checkpoint or resolve_checkpoint(run.args.checkpoint_path))), ""
+        return model_pieces(load_tokenizer(checkpoint or resolve_checkpoint(named or ""))), ""
     except (CheckpointError, UserError) as error:
-        if run.checkpoint is not None:
+        if checkpoint is not None:
             raise
         return words_and_characters, f"no tokenizer ({one_line(error)})"  # -c may just name the model
 
 
-def tables(run: Run, lacking: str) -> tuple[dict[str, Any], list[str]]:
-    """The three figures in both readings, and the notes. lacking: why Rouge-L is not over the model's tokens."""
-    by_subject = {name: [r for r in run.records if r["subject"] == name] for name in SUBJECTS}
-    positive, negative = by_subject["positive"], by_subject["negative"]
-    scores: dict[str, Any] = {}
-    published = run.own_samples or all(
-        _file(run.data_path, name).name == PUBLISHED.format(name) for name in SUBJECTS if by_subject[name]
-    )
-    whole = published and not run.subset  # each subject has figures of its own, which --subjects leaves whole
-    for kind in ("", "_robust"):
-        own = not kind  # the robust reading is never laid beside a reported figure
-        if positive:
-            marks = [record[f"correct{kind}"] for record in positive]
-            inputs = [record[f"tool_input{kind}"] for record in positive]
-            scores[f"tool_selection_acc{kind}"] = accuracy(marks, metric="tool_selection_acc", compared=own)
-            scores[f"tool_input_rouge_l{kind}"] = mean(
-                inputs, metric="tool_input_rouge_l", compared=own and not lacking, digits=2
-            )
+class ReAct(Benchmark):
+    name = "plugin"
+    figures_per_subject = True
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        flags.add_argument("--hf-agent", choices=("run", "chat"), help="the Hugging Face agent benchmark in this mode")
+
+    def settle_flags(self, flags: argparse.Namespace) -> None:
+        if flags.rescore and flags.chat is None:
+            flags.chat = True  # a benchmark for chat models: given replies are a chat model's
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        for subject in setting.subjects(SUBJECTS):
+            for number, row in enumerate(read_rows(setting.data_path, subject)):
+                yield Item(f"{subject}/{number}", subject, gold=row.get("response"), row=row)
+
+    def published(self, setting: Setting) -> bool:
+        """Whether the files are the published ones, as far as their names say."""
+        names = {name: _file(setting.data_path, name).name for name in setting.subjects(SUBJECTS)}
+        return all(name == PUBLISHED.format(subject) for subject, name in names.items())
+
+    def official(self, setting: Setting) -> int | None:
+        """Each subject has figures of its own, which --subjects leaves whole."""
+        if not self.published(setting):
+            return None
+        return sum(len(read_rows(setting.data_path, subject)) for subject in setting.subjects(SUBJECTS))
+
+    def pieces(self, setting: Setting) -> tuple[Pieces, str]:
+        return tokenizer_pieces(setting.checkpoint, setting.flags.checkpoint_path)
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {"num_fewshot": 0, "tokens": "words" if self.pieces(setting)[1] else "model"}
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        reply = yield Generate(item.row["prompt"])
+        if item.subject == "negative":
+            return {"response": reply, **score_negative(reply)}
+        return {"response": reply, **score_positive(reply, item.gold, self.pieces(setting)[0])}
+
+    def disagree(self, record: Record) -> bool:
+        return any(record.get(name) != record.get(f"{name}_robust") for name in ("correct", "tool_input"))
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        positive, negative = ([r for r in records if r["subject"] == subject] for subject in SUBJECTS)
+        lacking = self.pieces(setting)[1]
+        scores: dict[str, Score] = {}
+        for kind in ("", "_robust"):
+            own = not kind  # the robust extraction is never laid beside a reported figure
+            if positive:
+                marks = [record[f"correct{kind}"] for record in positive]
+                inputs = [record[f"tool_input{kind}"] for record in positive]
+                scores[f"tool_selection_acc{kind}"] = accuracy(marks, metric="tool_selection_acc", compared=own)
+                scores[f"tool_input_rouge_l{kind}"] = mean(
+                    inputs, metric="tool_input_rouge_l", compared=own and not lacking, digits=2
+                )
+            if negative:
+                marks = [not record[f"correct{kind}"] for record in negative]
+                scores[f"false_positive_rate{kind}"] = accuracy(marks, metric="false_positive_rate", compared=own)
+        notes = []
         if negative:
-            marks = [not record[f"correct{kind}"] for record in negative]
-            scores[f"false_positive_rate{kind}"] = accuracy(marks, metric="false_positive_rate", compared=own)
-    fields = ("correct", "tool_input")
-    differ = [r["id"] for r in run.records if any(r.get(f) != r.get(f"{f}_robust") for f in fields)]
-    notes = [run.list_disagreements(differ)]
-    if negative:
-        notes.append("false_positive_rate: lower is better (calls of a tool where none is needed)")
-    if not published:
-        notes.append(f"the files are not called {PUBLISHED.format('*')}: other questions, so never `reproduced`")
-    if positive and lacking:
-        notes.append(f"{lacking}: Rouge-L is over words and characters, not the model's tokens, and not compared")
-    beside = {"benchmark": "plugin_react", "as_reported": whole}
-    return {name: score._replace(**beside) for name, score in scores.items()}, notes
+            notes.append("false_positive_rate: lower is better (calls of a tool where none is needed)")
+        if not setting.own_samples and not self.published(setting):
+            notes.append(f"the files are not called {PUBLISHED.format('*')}: other questions, so never `reproduced`")
+        if positive and lacking:
+            notes.append(f"{lacking}: Rouge-L is over words and characters, not the model's tokens, and not compared")
+        return Results({name: s._replace(benchmark="plugin_react") for name, s in scores.items()}, notes=notes, shots=0)
 
 
 def main() -> int:
-    flags = parser(__doc__)
-    flags.add_argument("--hf-agent", choices=("run", "chat"), help="the Hugging Face agent benchmark in this mode")
-    args = flags.parse_args()
-    if args.rescore and args.chat is None:
-        args.chat = True  # a benchmark for chat models: given replies are a chat model's
-    if args.hf_agent:
-        from qwen_eval.benchmarks.hf_agent.benchmark import evaluate
+    flags = parse_flags(ReAct(), __doc__)
+    if not flags.hf_agent:
+        return run(ReAct(), flags)
+    from qwen_eval.benchmarks.hf_agent.benchmark import AgentChat, AgentRun
 
-        return evaluate(args)
-    run = Run(args, "plugin")
-    items = [
-        Item(f"{subject}/{number}", subject, row["prompt"], row.get("response"))
-        for subject in choose_subjects(SUBJECTS, args.subjects)
-        for number, row in enumerate(read_rows(run.data_path, subject))
-    ]
-    pieces, lacking = tokenizer_pieces(run)
-    run.start(items, {"num_fewshot": 0, "tokens": "words" if lacking else "model"}, {})
-    run.subset = len(run.items) < len(items)
-    for item, reply in run.generate():
-        scored = score_positive(reply, item.gold, pieces) if item.subject == "positive" else score_negative(reply)
-        run.save(item, response=reply, **scored)
-    scores, notes = tables(run, lacking)
-    return run.report(scores, notes=notes, shots=0)
+    return run(AgentRun() if flags.hf_agent == "run" else AgentChat(), flags)
 
 
 if __name__ == "__main__":

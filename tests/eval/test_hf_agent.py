@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwen_eval.benchmarks.hf_agent.interpreter import Interpreter
 from qwen_eval.benchmarks.hf_agent.scoring import Marks, Program, read_protocol, read_robust
-from qwen_eval.benchmarks.hf_agent.tasks import TEMPLATES, Benchmark, Step, Tool, read_benchmark
+from qwen_eval.benchmarks.hf_agent.tasks import TEMPLATES, Step, Tasks, Tool, read_tasks
 from qwen_eval.reporting.samples import unpacked
 from tests.eval import agent_tasks
 
@@ -23,8 +23,8 @@ def folder(data_of) -> Path:
 
 
 @pytest.fixture(params=["run", "chat"])
-def benchmark(request, folder) -> Benchmark:
-    return read_benchmark(str(folder), request.param)
+def benchmark(request, folder) -> Tasks:
+    return read_tasks(str(folder), request.param)
 
 
 TOOLS = [
@@ -46,7 +46,7 @@ def interpreter():
         yield interpreter
 
 
-def steps_of(benchmark: Benchmark) -> list[Step]:
+def steps_of(benchmark: Tasks) -> list[Step]:
     return [step for dialogue in benchmark.dialogues for step in dialogue]
 
 
@@ -56,7 +56,7 @@ def reply(mode: str, tools, code: str) -> str:
     return f"tools: {named}.\n\nAnswer:\n{block}" if mode == "run" else f"I will use {named}.\n\n{block}"
 
 
-def references(benchmark: Benchmark, choice: int) -> list[str]:
+def references(benchmark: Tasks, choice: int) -> list[str]:
     """A reply a step; where a task has several references, the one of this number."""
     found = []
     for step in steps_of(benchmark):
@@ -91,7 +91,7 @@ def marks(sample: dict, kind: str = "") -> Marks:
 
 
 def test_the_benchmark_has_its_published_size(shared):
-    run, chat = (read_benchmark(str(shared / "data/hf_agent"), mode) for mode in ("run", "chat"))
+    run, chat = (read_tasks(str(shared / "data/hf_agent"), mode) for mode in ("run", "chat"))
     assert (len(steps_of(run)), len(chat.dialogues), len(steps_of(chat))) == (27, 24, 47)
     assert len(run.tools) == 14
 
@@ -111,7 +111,7 @@ def test_empty_replies_have_none(scored, benchmark):
 
 def test_marks_in_between_are_those_of_the_rules(scored, folder):
     """The first seven run tasks: three of sentiment (2 tools), three of describing aloud (2 tools, two solutions)."""
-    benchmark = read_benchmark(str(folder), "run")
+    benchmark = read_tasks(str(folder), "run")
     both = ["text_classifier", "translator"]
     aloud = ["text_reader", "image_qa"]
     right = benchmark.dialogues[0][0].code[0]
@@ -139,7 +139,7 @@ def test_marks_in_between_are_those_of_the_rules(scored, folder):
 
 
 def test_variables_live_on_through_a_dialogue_and_no_further(scored, folder):
-    replies = references(read_benchmark(str(folder), "chat"), 0)
+    replies = references(read_tasks(str(folder), "chat"), 0)
     # dialogue 0: the second step needs the variable of the first; dialogue 1 may not see dialogue 0's
     replies[1] = reply("chat", ["text_classifier"], "text_classifier(translated_text, labels=['positive', 'negative'])")
     replies[2] = reply("chat", ["translator"], "x = 1")
@@ -150,7 +150,7 @@ def test_variables_live_on_through_a_dialogue_and_no_further(scored, folder):
 
 def test_a_second_solution_is_followed_through_a_dialogue(scored, folder):
     """Step 5 reads out what step 4 found, by either of the two tools."""
-    benchmark = read_benchmark(str(folder), "chat")
+    benchmark = read_tasks(str(folder), "chat")
     steps = steps_of(benchmark)
     replies = references(benchmark, 0)
     assert len(steps[4].code) == len(steps[5].code) == 2
@@ -191,7 +191,7 @@ def test_an_unreadable_reply_scores_nothing_and_is_counted(scored):
 
 
 def test_a_reply_ends_at_the_stop_strings(scored, folder):
-    benchmark = read_benchmark(str(folder), "run")
+    benchmark = read_tasks(str(folder), "run")
     first = references(benchmark, 0)[0]
     _, samples = scored("run", [first + '\n\nTask: "Caption it."\n\nAnswer:\n```py\nx\n```'])
     assert samples[0]["response"] == first + "\n\n" and marks(samples[0]) == (1, 1, 1)
@@ -242,7 +242,7 @@ def test_a_hanging_reply_costs_that_step_only(scored, folder, monkeypatch):
     monkeypatch.setattr(
         "qwen_eval.benchmarks.hf_agent.benchmark.Interpreter", lambda tools: Interpreter(tools, seconds=0.5)
     )
-    replies = references(read_benchmark(str(folder), "chat"), 0)
+    replies = references(read_tasks(str(folder), "chat"), 0)
     replies[0] = reply("chat", ["translator"], "for i in range(1000000000):\n    x = translator(i, 'a', 'b')")
     _, samples = scored("chat", replies)
     assert samples[0]["ended"] == "over the limit" and marks(samples[0]) == (1, 1, 0.3)
@@ -257,15 +257,15 @@ def test_the_prompts_of_our_own_tasks(tmp_path):
     agent_tasks.write(tmp_path)
     tools = "\n".join(f"- {tool['name']}: {tool['description']}" for tool in agent_tasks.TOOLS)
     assert tools.startswith("- text_classifier: A tool that is called with text, labels.\n- translator: ")
-    text = read_benchmark(str(tmp_path), "run").prompt([], "Draw it.")
+    text = read_tasks(str(tmp_path), "run").prompt([], "Draw it.")
     assert text == f'Tools:\n{tools}\n\nTask: "Draw it."\n\nI will use the following'
-    text = read_benchmark(str(tmp_path), "chat").prompt([("Say it.", "I will.")], "Again.")
+    text = read_tasks(str(tmp_path), "chat").prompt([("Say it.", "I will.")], "Again.")
     asked = "\nHuman: Say it.\n\nAssistant: I will.\n\nHuman: Again.\n\nAssistant: "
     assert text == f"Tools:\n{tools}\n\n=====\n{asked}"
 
 
 def test_the_published_run_prompt(shared):
-    benchmark = read_benchmark(str(shared / "data/hf_agent"), "run")
+    benchmark = read_tasks(str(shared / "data/hf_agent"), "run")
     text = benchmark.prompt([], "Summarize `text`.")
     assert text.startswith("I will ask you to perform a task, your job is to come up with a series of simple commands")
     assert "\n\nTools:\n- text_classifier: This is a tool that classifies an English text" in text
@@ -273,7 +273,7 @@ def test_the_published_run_prompt(shared):
 
 
 def test_the_chat_prompt_has_the_models_own_replies(folder):
-    benchmark = read_benchmark(str(folder), "chat")
+    benchmark = read_tasks(str(folder), "chat")
     text = benchmark.prompt([("Say it.", "I will.\n\n```py\nx\n```")], "Again.")
     assert text.endswith("\nHuman: Say it.\n\nAssistant: I will.\n\n```py\nx\n```\n\nHuman: Again.\n\nAssistant: ")
 
@@ -290,7 +290,7 @@ def test_a_model_is_asked_turn_by_turn_and_the_run_goes_on(script, demo_checkpoi
     assert [json.loads(line) for line in lines[:2]] == first
     assert [json.loads(line)["id"] for line in lines] == ["chat/0", "chat/1", "chat/2"]
 
-    benchmark = read_benchmark(str(folder), "chat")
+    benchmark = read_tasks(str(folder), "chat")
     tasks = [step.task for step in benchmark.dialogues[0]]
     text = benchmark.prompt([(tasks[0], first[0]["response"])], tasks[1])
     text = text.replace("Human:", "_HUMAN_:").replace("Assistant:", "_ASSISTANT_:")  # as published, to a chat model
@@ -316,7 +316,7 @@ def test_a_dialogue_ends_where_an_endpoint_gives_no_reply_and_is_asked_again(scr
     flags = ("-c", "m", "--engine", "openai", "--base-url", "http://127.0.0.1:9/v1", "-d", folder, "--hf-agent", "chat")
     ended = script("plugin", *flags, "-o", tmp_path / "out")
     assert ended.status == 2
-    steps = [len(dialogue) for dialogue in read_benchmark(str(folder), "chat").dialogues]
+    steps = [len(dialogue) for dialogue in read_tasks(str(folder), "chat").dialogues]
     said = f"gave no reply to {steps[0]} of {sum(steps)} items"
     assert said in ended.err.splitlines()[-1] and "an earlier step without a reply" in ended.err
     found = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))

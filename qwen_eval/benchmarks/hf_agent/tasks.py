@@ -36,7 +36,7 @@ class Step(NamedTuple):
     tools: list[frozenset[str]]
 
 
-class Benchmark(NamedTuple):
+class Tasks(NamedTuple):
     """`dialogues`: the steps of each, in the benchmark's order; in run mode every task is a dialogue of one step."""
 
     mode: str
@@ -60,7 +60,7 @@ class Benchmark(NamedTuple):
         return text + message.replace("<<task>>", task)
 
 
-def read_benchmark(given: str | None, mode: str) -> Benchmark:
+def read_tasks(given: str | None, mode: str) -> Tasks:
     """The benchmark from a folder (or its tasks.json); UserError where something is missing or is not as it should."""
     if given is None:
         raise UserError(f"--hf-agent needs -d, the folder that holds {TASKS} and its prompt templates")
@@ -79,7 +79,7 @@ def read_benchmark(given: str | None, mode: str) -> Benchmark:
         raise UserError(f"{path} is not the benchmark's tasks ({type(error).__name__}: {one_line(error)})") from error
     if not tools or not dialogues:
         raise UserError(f"{path} has no {'tools' if not tools else mode + ' tasks'} in it")
-    return Benchmark(mode, tools, dialogues, templates)
+    return Tasks(mode, tools, dialogues, templates)
 
 
 def _tool(row: dict[str, Any]) -> Tool:
