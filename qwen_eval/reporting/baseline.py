@@ -11,13 +11,13 @@ from qwen_eval.stats import paired
 
 
 def mark_name(name: str, sample: int) -> str:
-    """What an item goes by in a paired comparison."""
+    """The name of an item's sample in a paired comparison."""
     return f"{name}#{sample}"
 
 
 class Baseline:
-    """The verdicts of an earlier run, read before the work: an unusable folder is known at once, and it may be the very
-    folder that --overwrite is about to empty."""
+    """Which items an earlier run had right. Read before the work starts: an unusable folder is reported at once, and it
+    may be the same folder that --overwrite is about to empty."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,7 +39,7 @@ class Baseline:
             self.marks[name] = row["correct"]  # of an item that was answered anew the last line counts
 
     def check(self, items: Iterable[Item]) -> None:
-        """UserError when there is nothing to compare."""
+        """Raises UserError when there is nothing to compare."""
         if not any(mark_name(item.id, item.sample) in self.marks for item in items):
             raise UserError(f"--baseline {self.folder} shares no item with this run")
 

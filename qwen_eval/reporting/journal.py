@@ -1,8 +1,8 @@
 """samples.jsonl: one line per item, written as it finishes, read back when a run goes on.
 
-A line counts as finished when it was made by the same run (`run`, a digest of weights, tokenizer, dtype and protocol)
-from the same item (`item_sha256`: prompt, choices, gold answer, tests). A line that no longer counts stays until its
-item is answered anew. A last line cut by a crash is dropped; any other damage stops the run.
+A line counts as finished when it comes from the same run (`run`: a digest of weights, tokenizer, dtype and protocol)
+and the same item (`item_sha256`: a digest of prompt, choices, gold answer and tests). Other lines stay until there is a
+new answer. A last line that a crash has cut is dropped; any other damage stops the run.
 """
 
 import errno
@@ -29,19 +29,19 @@ class Journal:
     """The finished items in `folder`/samples.jsonl. One process at a time (a file lock)."""
 
     def __init__(self, folder: Path, run: str, fresh: bool = False) -> None:
-        """run: the digest that a line must carry to count; fresh: start from nothing, but leave what is there until the
-        first item is finished.
+        """run: the digest that a line must have to count. fresh: start from nothing, but keep the old file until one
+        item is finished.
 
         Raises UserError when the folder cannot be used, is in use, holds another run's lines, or a line in the middle
         is damaged.
         """
         self.path = folder / "samples.jsonl"
         self.run = run
-        self.fresh = fresh  # the file is still an earlier run's
+        self.fresh = fresh  # the file on the disk is still that of an earlier run
         self._repeated = False  # an item has two lines in the file, of which the last counts
         make_folder(folder)
         self._file = _locked(self.path)
-        for partial in folder.glob("*.partial"):  # left by a kill; the lock says that nobody else is writing them
+        for partial in folder.glob("*.partial"):  # left by a kill: we have the lock, so nobody is writing them
             partial.unlink(missing_ok=True)
         self.records: dict[Key, dict[str, Any]] = {} if fresh else self._read()
         if self._repeated:
@@ -75,9 +75,10 @@ class Journal:
         return record is not None and record.get("item_sha256") == item_sha256(item)
 
     def append(self, item: Item, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Write one finished item; the line is on its way to the disk when this returns.
+        """Write one finished item and return its record; a kill from here on does not lose it.
 
-        fields: `prompt`, as the model saw it, stands for the benchmark's text, which the item has and the sum is of.
+        fields: what the line says besides id, subject and sums. `prompt` may be there in the form that the model saw;
+        the sum is always that of the text in the item.
         """
         text = item.prompt + item.begun
         named = {"id": item.id, "subject": item.subject, "sample": item.sample, "prompt": text, **fields}
@@ -93,19 +94,19 @@ class Journal:
         return record
 
     def amend(self, changes: Mapping[Key, Mapping[str, Any]]) -> None:
-        """Add fields to finished lines, by item key: what was found out later. The file is replaced as a whole."""
+        """Add what was found out later to finished lines, by item key. The file is replaced as a whole."""
         if changes:
             self.records |= {key: {**self.records[key], **fields} for key, fields in changes.items()}
             self._replace(self.records.values())
 
     def close(self) -> None:
-        """The end of a run; an item that was answered anew has one line from here on."""
+        """End the run; from here on every item has one line, also where it was answered twice."""
         if self._repeated:
             self._replace(self.records.values())
         self._file.close()
 
     def _replace(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Put these lines in the file's place, all at once: a kill leaves the old file or the new one."""
+        """Replace the file by these lines, all at once: a kill leaves the old file or the new one."""
         partial = self.path.with_name(f"{self.path.name}.partial")
         with disk_error(self.path):
             file = open(partial, "w+b", buffering=0)  # noqa: SIM115 - open for the life of the run
@@ -123,14 +124,14 @@ class Journal:
 
 
 def line_of(record: Mapping[str, Any]) -> bytes:
-    """A record as a line of a JSONL file; half of a character pair, which UTF-8 lacks, as an escape."""
+    """A record as a line of a JSONL file; half of a surrogate pair, which UTF-8 cannot hold, as an escape."""
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def append_whole(file: BinaryIO, data: bytes) -> None:
-    """Append the data to an unbuffered file, all of it or nothing: a nearly full disk takes a part, and says nothing.
+    """Append the data to an unbuffered file, all of it or nothing: a nearly full disk writes a part without an error.
 
-    Raises OSError when there is no room.
+    jsonlines' writer cannot do that, and Python's buffered files cannot either. Raises OSError when the disk is full.
     """
     end = file.seek(0, os.SEEK_END)
     rest = memoryview(data)
@@ -145,7 +146,7 @@ def append_whole(file: BinaryIO, data: bytes) -> None:
 
 
 def drop_cut_line(path: Path) -> None:
-    """Cut off a last line without its end, which a kill in the middle of a write has left."""
+    """Drop a last line without a line end, which a kill in the middle of a write has left."""
     if path.exists():
         with open(path, "r+b") as file:
             data = file.read()
@@ -170,11 +171,11 @@ def _locked(path: Path) -> BinaryIO:
         except BlockingIOError as error:
             file.close()
             raise UserError(f"{path.parent} is in use by another run; give another -o or wait for it") from error
-        file.close()  # the other run has just replaced the file: what was opened is no longer it
+        file.close()  # another run has just replaced the file: what was opened is the old one
 
 
 def make_folder(folder: Path) -> None:
-    """Make the output folder; UserError where something else is in its place."""
+    """Make the output folder. Raises UserError where something else is in its place."""
     with disk_error(folder):
         for place in (folder, *folder.parents):
             if place.exists() and not place.is_dir():

@@ -1,4 +1,4 @@
-"""Items to which an endpoint gave no reply: put aside, so that they are never read as wrong answers."""
+"""Items to which an endpoint gave no reply. They are kept apart, so that they never count as wrong answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from qwen_eval.engines.base import NoReply
 
 
 class Missing:
-    """The items put aside in a run, and why. They are in no figure; the same command asks them again.
+    """The items of a run without a reply, and why. They are in no figure; the same command asks them again.
 
     asked: who gave no reply, the endpoint's address.
     """

@@ -1,8 +1,8 @@
 """Figures of a run: lines over a logarithmic axis, and a heat map; each as PNG and SVG.
 
-The background is transparent and every ink has a contrast of at least 3 to 1 with white and with a dark page, so that
-one file serves both; lines differ in dash and marker too, for print without colour. Colours: Okabe and Ito's set,
-which colour-blind readers tell apart.
+The background is transparent, and every colour has a contrast of at least 3 to 1 with a white and with a dark page, so
+that one file serves both. Lines differ in dash and marker too, for print without colour. The colours are those of Okabe
+and Ito, which colour-blind readers can tell apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ def lines(
     title: str,
     x_label: str,
     y_label: str,
-    beside: Mapping[str, Mapping[int, float]] | None = None,
+    reported: Mapping[str, Mapping[int, float]] | None = None,
     mark: int | None = None,
-    told: Mapping[str, str] | None = None,
+    legend: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes `stem`.png and `stem`.svg: one line a series (name -> x -> y > 0), both axes logarithmic.
+    """Writes `stem`.png and `stem`.svg: one line per series (name -> x -> y > 0), both axes logarithmic.
 
-    beside: figures of others, of the same names, as hollow markers without a line; told: what the legend says of them.
-    mark: a value of x to point out, the training length.
+    reported: published figures of the same series, as hollow markers without a line; legend: series -> what the legend
+    says of these. mark: a value of x to point out, the training length.
     """
     figure, axes = _figure(7.2, 4.4)
     ticks = sorted({x for values in series.values() for x in values})
@@ -49,10 +49,10 @@ def lines(
             markersize=max(5, 9 - 1.3 * place),  # where lines run together, all of them stay visible
             label=name,
         )
-        reported = {x: y for x, y in (beside or {}).get(name, {}).items() if x in ticks}
-        label = f"{name}, {(told or {}).get(name, 'reported')}" if reported else "_"
+        points = {x: y for x, y in (reported or {}).get(name, {}).items() if x in ticks}
+        label = f"{name}, {(legend or {}).get(name, 'reported')}" if points else "_"
         axes.plot(
-            list(reported), list(reported.values()), color=colour, marker=marker, linestyle="", markersize=12,
+            list(points), list(points.values()), color=colour, marker=marker, linestyle="", markersize=12,
             markerfacecolor="none", markeredgewidth=1.4, label=label,
         )  # fmt: skip
     axes.set_xscale("log", base=2)
@@ -75,7 +75,7 @@ def lines(
 
 
 def _y_ticks(axes: Any) -> None:
-    """Figures rather than powers of ten, at 1, 2, 5 of every decade while there are few of these."""
+    """Numbers, not powers of ten, on the axis: several per decade where the axis has few decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     low, high = axes.get_ylim()
@@ -83,7 +83,7 @@ def _y_ticks(axes: Any) -> None:
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if wide else (1.0, 2.0, 3.0, 5.0, 7.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}" if y < 1e6 else f"{y:.0e}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: ""))
-    if high / low < 1.6:  # all but flat: ticks of decades would leave one label or none
+    if high / low < 1.6:  # nearly flat: the ticks above would leave one label or none
         from matplotlib.ticker import MaxNLocator
 
         axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -100,7 +100,7 @@ def heat_map(
 ) -> None:
     """Writes `stem`.png and `stem`.svg: values[row][column] in percent, 0 to 100, None for a cell without one.
 
-    Each cell carries its figure, in black or white as its colour demands.
+    Each cell shows its figure, in black or white, whichever can be read on its colour.
     """
     import matplotlib
 
@@ -143,7 +143,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _write(figure: Any, stem: Path) -> None:
-    """A reader never sees half a file, and a kill leaves the old one. The same figures give the same bytes."""
+    """Nobody ever sees half a file, and a kill leaves the old one. The same figures give the same bytes."""
     import matplotlib
 
     for form in ("png", "svg"):

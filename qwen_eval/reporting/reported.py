@@ -1,4 +1,4 @@
-"""The published figures: which row of reported_numbers.csv stands beside a score.
+"""The published figures: which row of reported_numbers.csv a score is compared with.
 
 A checkpoint is known by its name (`Qwen/Qwen-7B-Chat-Int4`, or a folder so called), by `--reported-as`, or not at all.
 """
@@ -58,7 +58,7 @@ def known_models(path: Path = REPORTED_CSV) -> list[str]:
 
 
 def parse_known_name(text: str, path: Path = REPORTED_CSV) -> ModelName:
-    """The same for a name that must be in the reported figures (`--reported-as`); UserError for any other."""
+    """The same for a name that must be in the reported figures (`--reported-as`). Raises UserError for any other."""
     name, known = parse_model_name(text), known_models(path)
     if name.model.lower() not in [model.lower() for model in known]:
         near = difflib.get_close_matches(name.model, known, n=1)

@@ -1,4 +1,4 @@
-"""A run's tables: figures beside the reported ones, then the breakdowns; as files of the output folder."""
+"""The tables of a run as files of the output folder: figures beside the reported ones, then the breakdowns."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from qwen_eval.stats import Score
 
 
 class Line(NamedTuple):
-    """A score with what stands beside it."""
+    """A score with its reported figure and its verdict."""
 
     name: str
     score: Score
@@ -21,7 +21,7 @@ class Line(NamedTuple):
 
     @property
     def word(self) -> str:
-        """The verdict in a word; "" without one."""
+        """The word of the verdict; "" without one."""
         return self.verdict.word if self.verdict else ""
 
 
@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A table of ready cells, in a layout of its own; the figures in it are also lines of a Table."""
+    """A table of ready cells in any layout; the figures in it are also lines of a Table."""
 
     title: str
     head: Sequence[str]
@@ -48,27 +48,28 @@ def _cells(row: Line) -> tuple[str, ...]:
     low, high = (shown(end, score.digits) for end in score.ci95) if score.ci95 else ("", "")
     interval = f"{low} to {high}" if score.ci95 else ""
     beside = [""] * 5
-    if reported is not None and (told := row.verdict):
+    if reported is not None and (verdict := row.verdict):
         version = f" ({reported.version})" if reported.version else ""
-        items = "" if told.difference_items is None else signed(told.difference_items, 1)
-        smallest = "" if told.smallest_difference is None else shown(told.smallest_difference, max(1, score.digits))
+        items = "" if verdict.difference_items is None else signed(verdict.difference_items, 1)
+        could_show = verdict.smallest_difference
+        smallest = "" if could_show is None else shown(could_show, max(1, score.digits))
         figure = f"{reported.value:.{reported.decimals}f}{version}"
-        beside = [figure, signed(told.difference), items, smallest, told.word]
+        beside = [figure, signed(verdict.difference), items, smallest, verdict.word]
     return (row.name, shown(score.value), interval, str(score.n), *beside)
 
 
 def signed(value: float, decimals: int = 2) -> str:
-    """A difference with its sign; what rounds to nothing is +0.00, never -0.00."""
+    """A difference with its sign; one that rounds to zero is +0.00, never -0.00."""
     return f"{round(value, decimals) + 0.0:+.{decimals}f}" if abs(value) < 1e6 else f"{value:+.2e}"
 
 
 def shown(value: float, decimals: int = 2) -> str:
-    """A figure as the tables have it; one of more than six digits before the point as a power of ten."""
+    """A figure as the tables show it; with more than six digits before the point as a power of ten."""
     return f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
 def columns(table: Table | Grid) -> tuple[list[str], list[list[str]]]:
-    """Header and rows with the columns dropped that no row of the table fills."""
+    """Header and rows, without the columns that are empty in every row."""
     if isinstance(table, Grid):
         return list(table.head), [list(row) for row in table.rows]
     rows = [_cells(row) for row in table.lines]
@@ -94,14 +95,14 @@ CSV_HEAD = ("table", "name", *FIGURE, *Verdict._fields[1:], "verdict")
 
 
 def as_csv(tables: Sequence[Table | Grid]) -> str:
-    """Every line of every table, unrounded; what a line does not have is an empty cell."""
+    """Every line of every table, with unrounded figures; what a line does not have is an empty cell."""
     rows = []
     for table in tables:
         for row in () if isinstance(table, Grid) else table.lines:
-            told = row.verdict or (None,) * len(Verdict._fields)
+            verdict = row.verdict or (None,) * len(Verdict._fields)
             source = (row.reported.value, row.reported.source) if row.reported else (None, None)
             figure = (row.score.value, *(row.score.ci95 or (None, None)), row.score.n, *source)
-            rows.append((table.title, row.name, *figure, *told[1:], row.word))
+            rows.append((table.title, row.name, *figure, *verdict[1:], row.word))
     return _csv(CSV_HEAD, rows)
 
 
@@ -116,7 +117,7 @@ def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def score_json(row: Line) -> dict[str, Any]:
-    """A score as results.json has it."""
+    """A score in the form of results.json."""
     score, reported = row.score, row.reported
     return {
         "value": score.value,

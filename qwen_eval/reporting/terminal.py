@@ -1,6 +1,6 @@
-"""The tables on the screen. A figure or a verdict is never cut or broken, whatever the width.
+"""The tables on the screen. A figure or a verdict is never cut, and never broken over two lines, whatever the width.
 
-On a terminal that is too narrow for a table its rows stand below each other. In a file or a pipe every line is whole.
+On a terminal that is too narrow for a table, each row becomes a block of lines. In a file or pipe every line is whole.
 """
 
 import shutil
@@ -15,17 +15,17 @@ UNBOUNDED = 100_000  # columns of a file
 
 
 def show(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -> None:
-    """Print the tables: with rich where it is installed, else as the markdown of table.md."""
+    """Print the tables: with rich where it is installed, else in the Markdown of table.md."""
     try:
         from rich.console import Console
     except ImportError:
         print(markdown(title, tables, notes))
         return
     width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else UNBOUNDED
-    console = Console(width=width, height=50, highlight=False)  # both: else a dumb terminal is taken to be 80 wide
+    console = Console(width=width, height=50, highlight=False)  # with one of them only, a dumb terminal is 80 wide
 
     def line(text: str, style: str = "") -> None:
-        console.print(text, style=style or None, markup=False, soft_wrap=True)  # the terminal breaks it, nobody cuts it
+        console.print(text, style=style or None, markup=False, soft_wrap=True)  # a long line goes on below
 
     line(f"\n{title}", "bold")
     for table in tables:
@@ -40,7 +40,7 @@ def show(title: str, tables: Sequence[Table | Grid], notes: Sequence[str]) -> No
 
 
 def _grid(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    """The table as rich draws it, a line per row."""
+    """The table in the form of rich, one line per row."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text

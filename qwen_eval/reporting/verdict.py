@@ -1,8 +1,8 @@
 """The verdict on a figure that stands beside a reported one. Rule and reasons for users: EVALUATION.md, "The verdict".
 
-A reported figure was measured on the very same questions, so the interval over questions is no yardstick for "the same
-number": two engines on the same questions differ by a few near ties, the engine band. The interval says what a part of
-the questions, or a figure outside of the band, can still tell.
+A reported figure was measured on the same questions, so the interval over questions does not say whether two figures
+are "the same number": two engines on the same questions differ by a few near ties only, the engine band. The interval
+serves where only a part of the questions was asked, or where a figure lies outside of the band.
 """
 
 import math
@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from qwen_eval.stats import Z95, Interval, Score, wilson
 
-LEAST_VALUES = 5  # a bootstrap over fewer values says nothing about their spread
+MIN_VALUES = 5  # a bootstrap over fewer values says nothing about their spread
 
 
 class Scale(NamedTuple):
     """How differences of a metric are judged, in its unit; where `relative`, as shares of the reported value."""
 
     band: float  # two engines on the same questions differ by no more
-    too_wide: float  # a run that could not show a difference of this size says nothing
-    point: float  # what a point of --band is
+    too_wide: float  # a run that could not even show a difference of this size has too few items
+    point: float  # the size of one point of --band
     relative: bool = False
     items: bool = False  # a figure is a share of items, so that a difference is a number of items too
 
@@ -48,7 +48,7 @@ def judge(
     """The verdict on a score; None for one without a value.
 
     decimals: of the reported value, which stands for the range that rounds to it (58.2 is 58.15 to 58.25).
-    as_reported: the whole official set, by the reported protocol; else `reproduced` is not to be had.
+    as_reported: the whole official set, by the reported protocol; only then the verdict can be `reproduced`.
     band: of --band, in points; None: the metric's own.
     """
     if score.value is None:
@@ -88,6 +88,6 @@ def smallest_difference(score: Score, reported: float) -> float | None:
         p, n = min(1.0, max(0.0, reported / 100)), score.effective
         low, high = wilson(p * n, n) or Interval(0.0, 1.0)
         return 100 * max(Z95 * math.sqrt(p * (1 - p) / n), (high - low) / 2)
-    if score.ci95 is None or score.value is None or score.n < LEAST_VALUES or score.ci95.low == score.ci95.high:
+    if score.ci95 is None or score.value is None or score.n < MIN_VALUES or score.ci95.low == score.ci95.high:
         return None
     return score.ci95.high - score.value if reported >= score.value else score.value - score.ci95.low
