@@ -25,7 +25,7 @@ from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, R
 from qwen_eval.data.items import STRING, TEXT, Hub, Kind, read_table, tables
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.numbers import close, read_number
-from qwen_eval.extraction.replies import plain_lines
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_lines
 from qwen_eval.places import PROMPTS
 from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import accuracy
@@ -33,8 +33,7 @@ from qwen_eval.stats import accuracy
 HUB = Hub("openai/gsm8k", "main/test-00000-of-00001.parquet")
 FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("main", "test"), *tables("", "test"))
 EXAMPLES = PROMPTS / "gsm8k_8shot.txt"
-END = "<|endoftext|>"
-STOPS = (END, "\n\n", "Question:")  # a base model goes on with the next question
+STOPS = (END_OF_TEXT, "\n\n", "Question:")  # a base model goes on with the next question
 
 # --- data ---
 
@@ -68,10 +67,8 @@ def examples(shots: int) -> str:
 
 
 def truncate(completion: str) -> str:
-    """A base model's completion up to the first of STOPS. The engine stops there by itself; given replies may go on."""
-    for stop in STOPS:
-        completion = completion.split(stop)[0]
-    return completion
+    """A base model's completion up to the first of STOPS."""
+    return cut_at(completion, STOPS)
 
 
 # --- extract and score ---
@@ -148,7 +145,7 @@ class GSM8K(Benchmark):
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         reply = yield Generate(prompt(item.row["question"], setting.shots, setting.chat))
         cut = setting.flags.cut_replies and not setting.chat
-        kept = truncate(plain_lines(reply)) if cut else reply.split(END)[0]
+        kept = truncate(plain_lines(reply)) if cut else cut_at(reply, [END_OF_TEXT])
         return {"response": kept, **score(kept, item.gold, setting.chat)}
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:

