@@ -41,10 +41,10 @@ test-latest:
 	@$(MAKE) --no-print-directory test VENV=.venv-latest CONSTRAINTS= TORCH=torch \
 		UPGRADE="--upgrade --upgrade-strategy eager"
 
-# Write constraints.txt anew, with the newest releases.
+# Write constraints.txt anew, with the newest releases; KEEP=--keep only adds and drops packages.
 constraints: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/renew_constraints.py "$(TORCH)"
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/renew_constraints.py "$(TORCH)" $(KEEP)
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model qwen_eval eval demo tools bench

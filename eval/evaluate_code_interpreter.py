@@ -34,6 +34,7 @@ from qwen_eval.engines.endpoint import check_url
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import react
 from qwen_eval.extraction.numbers import close, last_number, read_number
+from qwen_eval.extras import need
 from qwen_eval.judge import Judge
 from qwen_eval.run import Run
 from qwen_eval.sandbox import CELL_SECONDS as SECONDS
@@ -237,6 +238,7 @@ def main() -> int:
     add("--workers", type=positive, metavar="N", help="kernels that run at a time (default: one a core)")
     add("--allow-unsandboxed", action="store_true", help="run model-written code even where there is no sandbox")
     args = flags.parse_args()
+    need("interpreter")
     if args.chat is False:
         raise UserError("the code interpreter is asked of chat models; leave --base out")
     if bool(args.judge_url) != bool(args.judge_model):

@@ -39,6 +39,7 @@ from qwen_eval.equivalence import Equivalence
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.formulas import in_the_same_unit, read_formula
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
+from qwen_eval.extras import need
 from qwen_eval.places import PROMPTS
 from qwen_eval.run import Run
 from qwen_eval.stats import accuracy
@@ -226,6 +227,7 @@ def main() -> int:
         "--shots-file", type=Path, metavar="FILE", help="other worked examples (default: the Minerva prompt)"
     )
     args = flags.parse_args()
+    need("math")
     run = Run(args, "math", OFFICIAL_N)
     shots = run.shots(base=SHOTS, chat=SHOTS)
     wanted = choose_subjects(SUBJECTS, args.subjects)

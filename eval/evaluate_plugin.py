@@ -141,6 +141,7 @@ def tokenizer_pieces(checkpoint: Path | None, named: str | None) -> tuple[Pieces
 
 class ReAct(Benchmark):
     name = "plugin"
+    extras = ("agents",)
     figures_per_subject = True
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:

@@ -38,6 +38,7 @@ from qwen_eval.cli import parser, positive
 from qwen_eval.data.items import Item
 from qwen_eval.engines.base import ScoreRequest
 from qwen_eval.errors import UserError, run_script
+from qwen_eval.extras import need
 from qwen_eval.progress import progress
 from qwen_eval.reporting import plots
 from qwen_eval.reporting.tables import Grid, Line, shown, signed
@@ -240,6 +241,7 @@ def items_of(
 
 def main() -> int:
     args = flags().parse_args()
+    need("plots")
     for name in ("rescore", "subjects", "max_seq_len"):
         if getattr(args, name) is not None:
             raise UserError(f"--{name.replace('_', '-')} has no use here (--lengths and --configs choose what is run)")

@@ -34,6 +34,7 @@ from qwen_eval.data.items import (
     tables,
 )
 from qwen_eval.errors import UserError, run_script
+from qwen_eval.extras import need
 from qwen_eval.metrics import rouge_l
 from qwen_eval.run import Run
 from qwen_eval.stats import Score, mean
@@ -145,6 +146,7 @@ def summary_rouge_l(reply: str, summary: str) -> dict[str, float]:
 
 def main() -> int:
     args = parser(__doc__, max_seq_len=MAX_SEQ_LEN).parse_args()
+    need("summarization")
     run = Run(args, "vcsum", OFFICIAL_N)
     choose_subjects(["test"], args.subjects)
     room = args.max_seq_len - NEW_TOKENS - FRAME

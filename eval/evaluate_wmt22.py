@@ -22,6 +22,7 @@ from qwen_eval.cli import parser
 from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl, read_text
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
+from qwen_eval.extras import need
 from qwen_eval.run import Run
 from qwen_eval.stats import Interval, Score, bootstrap
 
@@ -149,6 +150,7 @@ def main() -> int:
         "--shots-file", type=Path, metavar="FILE", help="JSONL of worked examples (default: newstest2021)"
     )
     args = flags.parse_args()
+    need("translation")
     run = Run(args, "wmt22", OFFICIAL_N)
     shots = run.shots(base=SHOTS, chat=SHOTS)
     folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds=(f"sources/{TEST_SET}.*", "sources"))

@@ -214,6 +214,8 @@ class Benchmark:
     set (None: not known); `shots` None: -k has no sense; `max_prompt_tokens` the protocol's --max-seq-len."""
 
     name: ClassVar[str]
+    #: what it needs beyond the core packages, checked before any work starts (extras.py), such as ("translation",)
+    extras: ClassVar[tuple[str, ...]] = ()
     official_items: ClassVar[int | None] = None
     shots: ClassVar[Shots | None] = None
     max_prompt_tokens: ClassVar[int | None] = None

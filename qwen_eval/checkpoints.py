@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qwen_eval.errors import UserError, one_line
+from qwen_eval.extras import need
 from qwen_eval.places import DEMO, uses_modelscope
 
 # The embedded models, by what -c says.
@@ -33,12 +34,11 @@ def resolve_checkpoint(given: str) -> Path:
 
 
 def _from_modelscope(given: str) -> Path:
+    need("modelscope")
     try:
         from modelscope import snapshot_download
 
         return Path(snapshot_download(given))
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install -e '.[modelscope]'") from error
     except Exception as error:
         raise UserError(
             f"-c {given}: not to be had from ModelScope ({one_line(error)[:160]}); check the name"

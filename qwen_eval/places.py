@@ -9,8 +9,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # of a checkout: where .git is, if it is one
-INSTALLED = (PACKAGE / "scripts").is_dir()
-SCRIPTS = PACKAGE / "scripts" if INSTALLED else ROOT / "eval"  # evaluate_*.py
+INSTALLED = (PACKAGE / "scripts").is_dir()  # from a wheel, which is no checkout
+SCRIPTS = PACKAGE / "scripts" if INSTALLED else ROOT / "eval"  # evaluate_*.py and tools
 DEMO = PACKAGE / "demo" if INSTALLED else ROOT / "demo"  # checkpoints and samples
 PROMPTS = PACKAGE / "benchmarks" / "prompts"
 

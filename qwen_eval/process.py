@@ -29,9 +29,14 @@ class Interrupted(KeyboardInterrupt):
 def guard_imports() -> None:
     """While one of our scripts is still importing, a signal ends it with one line: there is nothing to clean up yet."""
     path = getattr(sys.modules.get("__main__"), "__file__", None) or ""
-    if os.path.dirname(os.path.abspath(path)) == str(SCRIPTS) and os.path.basename(path).startswith("evaluate_"):
-        _reopen_closed()
-        _handle(_end_now)
+    if os.path.dirname(os.path.abspath(path)) == str(SCRIPTS):
+        end_on_signals()
+
+
+def end_on_signals() -> None:
+    """Until `signals_raise`, a signal ends this process at once, with one line."""
+    _reopen_closed()
+    _handle(_end_now)
 
 
 def _end_now(number: int, frame: FrameType | None) -> None:

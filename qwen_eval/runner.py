@@ -19,6 +19,7 @@ from qwen_eval.benchmark import Benchmark, Item, RecordOf
 from qwen_eval.cli import parser
 from qwen_eval.engines.base import NoReply
 from qwen_eval.errors import UserError, disk_error, one_line
+from qwen_eval.extras import need
 from qwen_eval.prepare import Run, make_run, make_setting, with_prompt
 from qwen_eval.progress import progress
 from qwen_eval.reporting.summary import report
@@ -47,6 +48,7 @@ def parse_flags(benchmark: Benchmark, doc: str | None) -> argparse.Namespace:
 def run(benchmark: Benchmark, flags: argparse.Namespace) -> int:
     """One run with these flags; returns the exit status."""
     started = time.time()
+    need(*benchmark.extras)
     benchmark.settle_flags(flags)
     target = Target(flags, benchmark.scores_choices)
     setting = make_setting(benchmark, target)

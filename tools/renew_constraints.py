@@ -1,6 +1,7 @@
 """Write constraints.txt anew: the newest release of every package that pyproject.toml allows, for each Python.
 
-    make constraints       # then: make clean test, and commit constraints.txt if the tests pass
+    make constraints             # then: make clean test, and commit constraints.txt if the tests pass
+    make constraints KEEP=--keep # the versions stay; packages that pyproject.toml has now are added, others go
 
 Resolves with uv for all systems and Python versions at once; where they need different versions, a line has a marker,
 the newest version first. torch is the Makefile's (TORCH), and what torch pins itself is left to it.
@@ -22,10 +23,11 @@ HEAD = """\
 """
 
 
-def resolved(torch: str) -> list[Requirement]:
+def resolved(torch: str, keep: bool) -> list[Requirement]:
     """Every package that the project and its development tools bring, transitive ones too."""
     command = ["uv", "pip", "compile", "pyproject.toml", "-", "--extra", "dev", "--extra", "bench", "--universal"]
     command += ["--python-version", "3.10", "--no-header", "--no-annotate", "--quiet"]
+    command += ["--constraint", "constraints.txt"] if keep else []
     found = subprocess.run(command, cwd=ROOT, input=torch, text=True, stdout=subprocess.PIPE, check=True)
     return [Requirement(line) for line in found.stdout.splitlines() if line]
 
@@ -35,7 +37,7 @@ def version(requirement: Requirement) -> Version:
 
 
 def main() -> None:
-    wanted = [one for one in resolved(sys.argv[1]) if not LEFT_TO_TORCH.match(one.name)]
+    wanted = [one for one in resolved(sys.argv[1], "--keep" in sys.argv) if not LEFT_TO_TORCH.match(one.name)]
     wanted.sort(key=version, reverse=True)
     wanted.sort(key=lambda one: one.name)
     lines = [f"{one.name}{one.specifier}" + (f" ; {one.marker}" if one.marker else "") for one in wanted]

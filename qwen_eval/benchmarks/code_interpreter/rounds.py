@@ -153,7 +153,7 @@ class Interpreter:
             started = kernel.run(START, 120)
             if started.error:
                 why = f"{started.error}: {started.message}" if started.message else started.error
-                raise UserError(f"a kernel cannot be prepared ({why}); pip install -e .")
+                raise UserError(f"a kernel cannot be prepared ({why}); pip install 'qwen-eval[interpreter]'")
             return "".join(output.text for output in kernel.run(FONTS).outputs).strip()
 
     def run(self, talks: Sequence[Talk]) -> None:

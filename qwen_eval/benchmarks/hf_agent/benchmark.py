@@ -77,6 +77,7 @@ def from_model(reply: str, mode: str) -> str:
 class AgentBenchmark(Benchmark):
     """One of the two modes."""
 
+    extras = ("agents",)
     mode: ClassVar[str]
 
     def settle_flags(self, flags: argparse.Namespace) -> None:

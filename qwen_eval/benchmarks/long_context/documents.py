@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from qwen_eval.data.items import Item, given_path, read_jsonl, subset
 from qwen_eval.data.readers import refuse_pointer
 from qwen_eval.errors import UserError, one_line
+from qwen_eval.extras import need
 from qwen_eval.places import uses_modelscope
 
 import numpy as np
@@ -121,6 +122,7 @@ def _hub(given: str) -> Iterator[Document]:
     name, config, split = (*source.split(":"), "", "")[:3]
     if uses_modelscope():
         raise UserError(f"-d {given}: documents are read from the Hugging Face hub only; give a folder or a JSONL file")
+    need("data")
     import datasets
 
     try:
