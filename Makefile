@@ -47,7 +47,7 @@ constraints: $(READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/renew_constraints.py "$(TORCH)" $(KEEP)
 
 lint: $(READY)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model qwen_eval eval demo tools bench
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy qwen_model qwen_eval eval demo tools bench && $(BIN)/vulture
 
 # lm-evaluation-harness goes beside the project, with torch held at its version.
 $(VENV)/.bench-ready: $(READY)
