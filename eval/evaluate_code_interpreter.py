@@ -18,27 +18,26 @@ failed, not when its output has `error:` in it; after the last round there is on
 `correct`: the answer is right (rows with a reference), else the code is executable.
 """
 
-import os
+import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from qwen_eval.benchmarks.code import isolation_note
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
 from qwen_eval.benchmarks.code_interpreter.pictures import judge_pictures
-from qwen_eval.benchmarks.code_interpreter.rounds import WARM, Interpreter, Talk, converse, read_code
+from qwen_eval.benchmarks.code_interpreter.rounds import Cells, RunCell, read_code
 from qwen_eval.benchmarks.code_interpreter.scores import PUBLISHED, TAGS, as_reported, scores_of
-from qwen_eval.cli import parser, positive
-from qwen_eval.data.items import Item, choose_subjects, read_jsonl
+from qwen_eval.cli import positive
+from qwen_eval.data.items import read_jsonl
 from qwen_eval.engines.endpoint import check_url
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import react
 from qwen_eval.extraction.numbers import close, last_number, read_number
-from qwen_eval.extras import need
+from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.judge import Judge
-from qwen_eval.run import Run
-from qwen_eval.sandbox import CELL_SECONDS as SECONDS
-from qwen_eval.sandbox import Kernels, warn_unsandboxed
+from qwen_eval.runner import run_benchmark
+from qwen_eval.sandbox import CELL_SECONDS
 
 ROUNDS = {"math": 1, "visualization": 3, "general": 1}
 OLD_TAGS = {"ci_math_code": "math", "ci_plot": "visualization", "ci_open_questions": "general"}
@@ -171,101 +170,148 @@ def read_robust(replies: Sequence[str]) -> float | None:
     return None if read_code(last) is not None else read_number(react.read_final_answer(last) or last)
 
 
-def score(talk: Talk) -> dict[str, Any]:
-    """What a line says. executable: as published, the first piece of code of visualization and general rows, and all
+def score(item: Item, text: str, replies: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> Record:
+    """What a record says. executable: as published, the first piece of code of visualization and general rows, and all
     code of math rows; executable_robust: all of it in any row. Without code a row is not executable."""
-    runs = [not cell["error"] for cell in talk.cells]
-    counted = runs if talk.item.subject == "math" else runs[:1]
+    runs = [not cell["error"] for cell in cells]
+    counted = runs if item.subject == "math" else runs[:1]
     fields = {"executable": bool(runs) and all(counted), "executable_robust": bool(runs) and all(runs)}
-    gold = talk.item.gold
-    if gold is None:
+    if item.gold is None:
         return {"prediction": None, "gold": None, **fields, "correct": fields["executable"]}
-    prediction, robust = read_protocol(talk.text), read_robust(talk.replies)
+    prediction, robust = read_protocol(text), read_robust(replies)
     return {
         "prediction": prediction,
-        "gold": gold,
+        "gold": item.gold,
         **fields,
-        "correct": close(prediction, gold),
+        "correct": close(prediction, item.gold),
         "prediction_robust": robust,
-        "correct_robust": close(robust, gold),
+        "correct_robust": close(robust, item.gold),
     }
 
 
-# --- the run ---
-
-
-def write_transcript(run: Run, talk: Talk) -> None:
-    """What was said and done, to be read by people: Markdown, with the pictures in it."""
-    folder = run.folder / "transcripts"
-    folder.mkdir(exist_ok=True)
-    text = f"# {talk.item.id}\n\n{talk.item.row['question']}\n\n{talk.text}\n".replace("](pictures/", "](../pictures/")
-    (folder / f"{talk.item.id.replace('/', '-')}.md").write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def notes_of(run: Run, judge: str | None, font: str) -> list[str]:
-    records = run.records
-    notes = []
-    if any(item.subject == "visualization" for item in run.items):
-        notes.append(
-            f"pictures judged by {judge} (judge.jsonl); reported figures: another judge"
-            if judge
-            else "visualization accuracy is empty: no judge of pictures (--judge-url, --judge-model)"
-        )
-        if font == "DejaVu Sans":
-            notes.append("no Chinese font here (SimHei, Noto Sans CJK ...): Chinese labels in pictures are boxes")
-    errors = [cell for record in records for cell in record["cells"] if cell["error"]]
-    if missing := sorted({found[1] for cell in errors if (found := NO_MODULE.search(cell["message"]))}):
-        notes.append(
-            f"not installed here, but imported by code (the published run installed them): {', '.join(missing)}"
-        )
-    if late := sum(cell["error"] == "timed out" for cell in errors):
-        notes.append(f"cells that ran longer than {SECONDS:g} s: {late}")
-    disagree = [r["id"] for r in records if r["correct"] != r.get("correct_robust", r["correct"])]
-    return [*notes, run.list_disagreements(disagree)]
-
+# --- the benchmark ---
 
 NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 
 
+class CodeInterpreter(Benchmark):
+    name = "code_interpreter"
+    extras = ("interpreter",)
+    items_at_a_time = 64  # a kernel that waits for its next round has some 60 MB of its own
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        add = flags.add_argument
+        add("--rounds", type=positive, metavar="N", help="pieces of code per item (default: 3 for visualization, 1)")
+        add("--judge-url", metavar="URL", help="OpenAI-compatible endpoint that judges pictures (key: JUDGE_API_KEY)")
+        add("--judge-model", metavar="NAME", help="the judge's name there")
+        add("--workers", type=positive, metavar="N", help="kernels that run at a time (default: one per core)")
+        add("--allow-unsandboxed", action="store_true", help="run model-written code even where there is no sandbox")
+
+    def settle_flags(self, flags: argparse.Namespace) -> None:
+        if flags.chat is False:
+            raise UserError("the code interpreter is asked of chat models; leave --base out")
+        if bool(flags.judge_url) != bool(flags.judge_model):
+            raise UserError("--judge-url and --judge-model go together")
+        if flags.judge_url:
+            check_url(flags.judge_url)
+        flags.chat = True
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        subjects = setting.subjects(TAGS)
+        return [item for item in read_items(setting.data_path) if item.subject in subjects]
+
+    def services(self, setting: Setting) -> Mapping[type, Any]:
+        items, flags = list(self.load(setting)), setting.flags
+        files = [path for item in items for path in item.row["files"]]
+        plots = any(item.subject == "visualization" for item in items)
+        return {RunCell: Cells(files, setting.folder, shown, flags.workers, flags.allow_unsandboxed, plots)}
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {"rounds": setting.flags.rounds, "cell_seconds": CELL_SECONDS}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        return {"stop": (STOP,)}
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        """A conversation ends with a reply that calls no tool, with code that fails, or with the reply after its last
+        round. The transcript is the assistant's one turn, which grows by each reply and what its code gave."""
+        rounds = setting.flags.rounds or ROUNDS[item.subject]
+        transcript, replies, cells = item.begun, list[str](), list[dict[str, Any]]()
+        ran = [read_code("\n" + item.begun) or ""]
+        while True:
+            reply = cut_at((yield Generate(item.prompt, assistant_prefill=transcript)), [END_OF_TEXT])
+            replies.append(reply)
+            code = read_code(reply)
+            if not code or len(cells) == rounds:
+                transcript += reply
+                break
+            cell = yield RunCell(item, code, tuple(ran), sum(len(cell["pictures"]) for cell in cells))
+            ran.append(code)
+            cells.append(cell)
+            transcript += observed(reply, cell["observation"])
+            if cell["error"]:
+                break
+            if len(cells) == rounds:
+                yield RunCell(item, None)
+        if (cells and len(cells) < rounds) or (cells and cells[-1]["error"]):
+            yield RunCell(item, None)
+        scored = score(item, transcript, replies, cells)
+        return {"response": transcript, "rounds": replies, "cells": cells, **scored}
+
+    def turns_of(self, given: Mapping[str, Any], text: str) -> Sequence[str]:
+        """`rounds`, else the transcript cut where observations stand."""
+        return given.get("rounds") or re.split(r"\nObservation:.*?\nThought:", text, flags=re.DOTALL)
+
+    def later(self, records: Sequence[Record], setting: Setting) -> Mapping[tuple[str, int], Mapping[str, Any]]:
+        """A judge that is named later is asked about a finished run, too."""
+        flags = setting.flags
+        if not flags.judge_url:
+            return {}
+        judge = Judge(flags.judge_url, flags.judge_model, setting.folder)
+        return judge_pictures(self._pairs(records, setting), setting.folder, judge)
+
+    def _pairs(self, records: Sequence[Record], setting: Setting) -> list[tuple[Item, Record]]:
+        items = {item.id: item for item in self.load(setting)}
+        return [(items[record["id"]], record) for record in records]
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        pairs, judge = self._pairs(records, setting), setting.flags.judge_model
+        official = as_reported([item for item, _ in pairs], list(self.load(setting)), setting)
+        return Results(
+            scores_of(pairs, bool(judge), official),
+            notes=self._notes(records, judge, any(official.values())),
+            shots=0,
+            extra={"judge": judge},
+            files=dict(transcript_file(item, record) for item, record in pairs),
+        )
+
+    def _notes(self, records: Sequence[Record], judge: str | None, reported: bool) -> list[str]:
+        notes = []
+        if any(record["subject"] == "visualization" for record in records):
+            notes.append(
+                f"pictures judged by {judge} (judge.jsonl); reported figures: another judge"
+                if judge
+                else "visualization accuracy is empty: no judge of pictures (--judge-url, --judge-model)"
+            )
+        errors = [cell for record in records for cell in record["cells"] if cell["error"]]
+        if missing := sorted({found[1] for cell in errors if (found := NO_MODULE.search(cell["message"]))}):
+            told = "not installed here, but imported by code (the published run installed them)"
+            notes.append(f"{told}: {', '.join(missing)}")
+        if late := sum(cell["error"] == "timed out" for cell in errors):
+            notes.append(f"cells that ran longer than {CELL_SECONDS:g} s: {late}")
+        if not reported:
+            notes.append(f"not the reported questions ({PUBLISHED}; GSM8K's test with --rounds 3): never `reproduced`")
+        return notes
+
+
+def transcript_file(item: Item, record: Record) -> tuple[str, str]:
+    """(name, text) of what was said and done, to be read by people: Markdown, with the pictures in it."""
+    text = f"# {item.id}\n\n{item.row['question']}\n\n{record['response']}\n".replace("](pictures/", "](../pictures/")
+    return f"transcripts/{item.id.replace('/', '-')}.md", text
+
+
 def main() -> int:
-    flags = parser(__doc__)
-    add = flags.add_argument
-    add("--rounds", type=positive, metavar="N", help="pieces of code an item may run (default: 3 for visualization, 1)")
-    add(
-        "--judge-url", metavar="URL", help="OpenAI-compatible vision endpoint that judges pictures (key: JUDGE_API_KEY)"
-    )
-    add("--judge-model", metavar="NAME", help="the judge's name there")
-    add("--workers", type=positive, metavar="N", help="kernels that run at a time (default: one a core)")
-    add("--allow-unsandboxed", action="store_true", help="run model-written code even where there is no sandbox")
-    args = flags.parse_args()
-    need("interpreter")
-    if args.chat is False:
-        raise UserError("the code interpreter is asked of chat models; leave --base out")
-    if bool(args.judge_url) != bool(args.judge_model):
-        raise UserError("--judge-url and --judge-model go together")
-    if args.judge_url:
-        check_url(args.judge_url)
-    args.chat = True
-    run = Run(args, "code_interpreter")
-    subjects = choose_subjects(TAGS, args.subjects)
-    items = [item for item in read_items(run.data_path) if item.subject in subjects]
-    files = [path for item in items for path in item.row["files"]]
-    with Kernels(WARM, files, args.allow_unsandboxed) as kernels:
-        warn_unsandboxed(kernels.sandbox)
-        run.start(items, {"rounds": args.rounds, "cell_seconds": SECONDS}, {"stop": (STOP,)})
-        interpreter = Interpreter(kernels, run.folder, shown, args.workers or os.cpu_count() or 1)
-        font = interpreter.check()
-        for talk in converse(run, interpreter, lambda item: args.rounds or ROUNDS[item.subject], observed):
-            write_transcript(run, talk)
-            run.save(talk.item, response=talk.text, rounds=talk.replies, cells=talk.cells, **score(talk))
-    if args.judge_url:
-        judge_pictures(run, Judge(args.judge_url, args.judge_model, run.folder))
-    notes = [*notes_of(run, args.judge_model, font), isolation_note(kernels.sandbox)]
-    extra = {"sandbox": kernels.sandbox.describe(), "judge": args.judge_model}
-    official = as_reported(run, items)
-    if not any(official.values()):
-        notes.append(f"not the reported questions ({PUBLISHED}; GSM8K's test with --rounds 3): never `reproduced`")
-    return run.report(scores_of(run, bool(args.judge_url), official), notes=notes, shots=0, extra=extra)
+    return run_benchmark(CodeInterpreter(), __doc__)
 
 
 if __name__ == "__main__":

@@ -280,6 +280,10 @@ class Benchmark:
         """--rescore: the replies, turn by turn, in one line of a file of replies."""
         return [text]
 
+    def later(self, records: Sequence[Record], setting: Setting) -> Mapping[tuple[str, int], Mapping[str, Any]]:
+        """Fields that finished records get at the end of every run, by (id, sample): a judge may be named later."""
+        return {}
+
     def disagree(self, record: Record) -> bool:
         """Whether protocol extraction and robust extraction come to different verdicts."""
         return bool(record["correct"] != record["correct_robust"])

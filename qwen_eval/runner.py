@@ -57,6 +57,7 @@ def run(benchmark: Benchmark, flags: argparse.Namespace) -> int:
         services = {kind: stack.enter_context(made) for kind, made in benchmark.services(setting).items()}
         made = make_run(benchmark, setting, target, loaded, started)
         answer_all(made, ServiceAnswers(services))
+        made.journal.amend(benchmark.later(made.records, setting))
         return report(made, benchmark.aggregate(made.records, setting), services.values())
 
 

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import qwen_eval.benchmarks.code_interpreter.rounds as code_rounds
 from qwen_eval.benchmarks.code_interpreter.rounds import MAX_OBSERVATION, cut, read_code
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.judge import Judge
@@ -123,7 +122,7 @@ def run_of_all(endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     flags = ["--engine", "openai", "--base-url", endpoint.url, "-c", "scripted-chat", "-d", str(ITEMS)]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(sys, "argv", ["evaluate_code_interpreter.py", *flags, "-o", str(folder)])
-        patch.setattr(code_rounds, "WAVE", 16)
+        patch.setattr(evaluate_code_interpreter.CodeInterpreter, "items_at_a_time", 16)
         run_script(evaluate_code_interpreter.main)
     assert ended.value.code == 0
     return folder
@@ -209,7 +208,7 @@ def test_rounds_end_with_an_error_and_are_three_at_most(run_of_all: Path, endpoi
 
 
 def test_finished_items_are_not_asked_again(script, endpoint: Endpoint, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(code_rounds, "WAVE", 2)
+    monkeypatch.setattr(evaluate_code_interpreter.CodeInterpreter, "items_at_a_time", 2)
     flags = ("--engine", "openai", "--base-url", endpoint.url, "-c", "scripted-chat", "-d", ITEMS, "-o", tmp_path)
     flags += ("--subjects", "general", "--limit", 4, "-b", 1)
     begin = len(endpoint.asked)

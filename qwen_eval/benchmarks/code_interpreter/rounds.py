@@ -1,29 +1,25 @@
-"""The rounds of a code interpreter benchmark: reply, cell, observation, next reply (see evaluate_code_interpreter.py).
-
-All conversations of a wave take their round together: one batch through the engine, then one through the kernels. A
-wave bounds what a kill costs and how many kernels are alive.
+"""The code of a code interpreter's replies: what of a reply is code, how it runs in the item's kernel, and what the
+model is told of it (see evaluate_code_interpreter.py).
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from qwen_eval.data.items import Item
+from qwen_eval.benchmark import Item
+from qwen_eval.benchmarks.code import isolation_note
 from qwen_eval.errors import UserError
 from qwen_eval.extraction import react
 from qwen_eval.extraction.code_blocks import first_block
-from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
-from qwen_eval.run import Run
-from qwen_eval.sandbox import CELL_SECONDS, Kernel, Kernels, Output, Result
+from qwen_eval.sandbox import CELL_SECONDS, Kernel, Kernels, Output, Result, warn_unsandboxed
 
-WAVE = 64  # items; a kernel that waits for its next round has some 60 MB of its own
 MAX_OBSERVATION = 4000  # characters; a model's window is as small as 2,048 tokens
 KEPT_END = 1000  # of these, from the end: there a traceback says what happened
+FALLBACK_FONT = "DejaVu Sans"  # has no Chinese characters
 
 # What is there before the first cell, as published; fonts that show Chinese come first where the machine has one.
 START = """
@@ -114,40 +110,61 @@ def _ending(result: Result) -> list[Output]:
     return []
 
 
-# --- conversation ---
+# --- cells ---
 
 
-@dataclass
-class Talk:
-    """One item's way through the rounds. text: the assistant's turn so far; cells: what each piece of code gave."""
+class RunCell(NamedTuple):
+    """Answer: the cell as the record has it (`code`, `error`, `message`, `observation`, `pictures`: names of files).
+
+    code: None ends the item's kernel, and the answer is None. earlier: the code that ran before in this kernel; a new
+    one runs it again. pictures: how many the item has already.
+    """
 
     item: Item
-    rounds: int
-    text: str
-    replies: list[str] = field(default_factory=list)
-    cells: list[dict[str, Any]] = field(default_factory=list)
-    over: bool = False
-    kernel: Kernel | None = None
-
-    def end(self) -> None:
-        self.over = True
-        self.let_go()
-
-    def let_go(self) -> None:
-        """End the kernel: no cell follows, or the next one wants a new one."""
-        if self.kernel:
-            self.kernel.close()
-            self.kernel = None
+    code: str | None
+    earlier: Sequence[str] = ()
+    pictures: int = 0
 
 
-class Interpreter:
-    """The kernels of a run, and how an item's code runs in one. seconds: a cell's own time."""
+class Cells:
+    """The service that answers a `RunCell`: a kernel for each item, in the sandbox.
 
-    def __init__(self, kernels: Kernels, folder: Path, shown: Callable[[str, str], str], workers: int) -> None:
-        self.kernels, self.folder, self.shown, self.workers = kernels, folder, shown, workers
-        (folder / "pictures").mkdir(exist_ok=True)
+    A cell that timed out is `doubtful` where others ran beside it: it runs once more alone, in a new kernel.
+    """
 
-    def check(self) -> str:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        folder: Path,
+        shown: Callable[[str, str], str],
+        workers: int | None = None,
+        allow_unsandboxed: bool = False,
+        plots: bool = False,
+    ) -> None:
+        """files: input files of all items; folder: pictures go to `pictures/` in it; shown: (kind, text) of an output
+        -> how the model is told; plots: some items ask for pictures."""
+        self.files, self.folder, self.shown, self.plots = files, folder, shown, plots
+        self.workers = workers or os.cpu_count() or 1
+        self.allow_unsandboxed = allow_unsandboxed
+        self._open: dict[tuple[str, int], Kernel] = {}
+
+    def __enter__(self) -> Cells:
+        self.kernels = Kernels(WARM, self.files, self.allow_unsandboxed)
+        self.kernels.__enter__()
+        try:
+            warn_unsandboxed(self.kernels.sandbox)
+            self.font = self._first_font()
+        except BaseException:
+            self.kernels.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for key in list(self._open):
+            self._end(key)
+        self.kernels.__exit__()
+
+    def _first_font(self) -> str:
         """Start a kernel as every item's; returns the first font of its plots. UserError where that fails."""
         with self.kernels.open() as kernel:
             started = kernel.run(START, 120)
@@ -156,42 +173,44 @@ class Interpreter:
                 raise UserError(f"a kernel cannot be prepared ({why}); pip install 'qwen-eval[interpreter]'")
             return "".join(output.text for output in kernel.run(FONTS).outputs).strip()
 
-    def run(self, talks: Sequence[Talk]) -> None:
-        """Run the last reply's code of each; what timed out runs once more alone, from the item's first cell on."""
-        from tqdm import tqdm
-
-        if not talks:
-            return
-        with ThreadPoolExecutor(self.workers) as executor:
-            done = executor.map(self._run_cell, talks)
-            results = list(tqdm(done, total=len(talks), desc="cells", unit="cell", leave=False, mininterval=1))
-        for talk, result in zip(talks, results, strict=True):
-            if result.error == "timed out" and self.workers > 1 and len(talks) > 1:
-                talk.let_go()
-                result = self._run_cell(talk)
-            self._note(talk, result)
-
-    def _run_cell(self, talk: Talk) -> Result:
-        code = read_code(talk.replies[-1]) or ""
-        if talk.kernel is None:
-            talk.kernel = self.kernels.open(talk.item.row["files"])
-            earlier = [cell["code"] for cell in talk.cells]
-            for cell in (START, read_code("\n" + talk.item.begun) or "", *earlier):
-                talk.kernel.run(local_names(cell, talk.item))
-        return talk.kernel.run(local_names(code, talk.item))
-
-    def _note(self, talk: Talk, result: Result) -> None:
+    def answer(self, request: RunCell) -> dict[str, Any] | None:
+        item = request.item
+        if request.code is None:
+            self._end(item.key)
+            return None
+        if (kernel := self._open.get(item.key)) is None:
+            kernel = self._open[item.key] = self.kernels.open(item.row["files"])
+            for code in (START, *request.earlier):
+                kernel.run(local_names(code, item))
+        result = kernel.run(local_names(request.code, item))
+        if result.error == "timed out":
+            self._end(item.key)
         names: list[str] = []
 
         def keep(png: bytes) -> str:
-            number = len(names) + sum(len(cell["pictures"]) for cell in talk.cells)
-            names.append(f"pictures/{talk.item.id.replace('/', '-')}-{number + 1}.png")
+            names.append(f"pictures/{item.id.replace('/', '-')}-{request.pictures + len(names) + 1}.png")
+            (self.folder / "pictures").mkdir(exist_ok=True)
             (self.folder / names[-1]).write_bytes(png)
             return names[-1]
 
         told = observation(result, keep, self.shown)
-        cell = {"code": read_code(talk.replies[-1]), "error": result.error, "message": result.message}
-        talk.cells.append({**cell, "observation": told, "pictures": names})
+        outcome = {"error": result.error, "message": result.message, "observation": told, "pictures": names}
+        return {"code": request.code, **outcome}
+
+    def doubtful(self, answer: dict[str, Any] | None) -> bool:
+        return answer is not None and answer["error"] == "timed out" and self.workers > 1
+
+    def _end(self, key: tuple[str, int]) -> None:
+        if kernel := self._open.pop(key, None):
+            kernel.close()
+
+    def describe(self) -> dict[str, Any]:
+        return {"sandbox": self.kernels.sandbox.describe()}
+
+    def notes(self) -> list[str]:
+        fonts = "no Chinese font here (SimHei, Noto Sans CJK ...): Chinese labels in pictures are boxes"
+        missing = [fonts] if self.plots and self.font == FALLBACK_FONT else []
+        return [*missing, isolation_note(self.kernels.sandbox)]
 
 
 def local_names(code: str, item: Item) -> str:
@@ -200,51 +219,3 @@ def local_names(code: str, item: Item) -> str:
         name = given.replace("\\", "/").rpartition("/")[2]
         code = code.replace(given, name) if given != name else code
     return code
-
-
-def converse(
-    run: Run, interpreter: Interpreter, rounds: Callable[[Item], int], observed: Callable[[str, str], str]
-) -> Iterator[Talk]:
-    """Every unfinished item's conversation as it ends. observed: (reply, observation) -> what the turn grows by.
-
-    A conversation ends with a reply that calls no tool, with code that fails, or with the reply after its last round.
-    """
-    todo = run.unfinished()
-    for start in range(0, len(todo), WAVE):
-        talks = [Talk(item, rounds(item), item.begun) for item in todo[start : start + WAVE]]
-        while waiting := [talk for talk in talks if not talk.over]:
-            by_key = {talk.item.key: talk for talk in waiting}
-            asked = _recorded(run, waiting) if run.replies else run.generate([_next(talk) for talk in waiting])
-            for item, reply in asked:
-                by_key[item.key].replies.append(cut_at(reply, [END_OF_TEXT]))
-            for talk in [talk for talk in waiting if talk.item in run.missing]:
-                talk.end()
-                waiting.remove(talk)
-            for talk in waiting:
-                if not read_code(talk.replies[-1]) or len(talk.cells) == talk.rounds:
-                    talk.text += talk.replies[-1]
-                    talk.end()
-            with_code = [talk for talk in waiting if not talk.over]
-            interpreter.run(with_code)
-            for talk in with_code:
-                talk.text += observed(talk.replies[-1], talk.cells[-1]["observation"])
-                if talk.cells[-1]["error"]:
-                    talk.end()
-                elif len(talk.cells) == talk.rounds:
-                    talk.let_go()
-            yield from (talk for talk in waiting if talk.over)
-
-
-def _next(talk: Talk) -> Item:
-    return replace(talk.item, begun=talk.text)
-
-
-def _recorded(run: Run, waiting: Sequence[Talk]) -> Iterator[tuple[Item, str]]:
-    """The next of the given replies of each item: `rounds`, else the transcript cut where observations stand."""
-    assert run.replies
-    for talk in waiting:
-        row = run.replies.by_key[talk.item.key]
-        given = row.get("rounds") or re.split(
-            r"\nObservation:.*?\nThought:", run.replies.text(talk.item), flags=re.DOTALL
-        )
-        yield talk.item, given[len(talk.replies)] if len(talk.replies) < len(given) else ""

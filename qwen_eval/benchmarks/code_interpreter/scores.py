@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from qwen_eval.data.items import Item
-from qwen_eval.run import Run
+from qwen_eval.benchmark import Item, Record, Setting
 from qwen_eval.stats import Score, accuracy
 
 TAGS = ("math", "visualization", "general")
@@ -11,26 +10,25 @@ PUBLISHED = "eval_code_interpreter_v1.jsonl"
 GSM8K_N = 1319
 
 
-def as_reported(run: Run, items: Sequence[Item]) -> dict[str, bool]:
+def as_reported(answered: Sequence[Item], items: Sequence[Item], setting: Setting) -> dict[str, bool]:
     """Which figures are of the reported questions and rounds: by tag, and `result` for the math accuracy.
 
-    items: all that -d has. The published figures: the published file with its rounds; the math accuracy GSM8K's test
-    with three. Judged figures are another judge's.
+    answered: those with a record; items: all that -d has. The published figures: the published file with its rounds;
+    the math accuracy GSM8K's test with three. Judged figures are another judge's.
     """
-    rounds = run.args.rounds
-    published = run.own_samples or all(item.row["file"] == PUBLISHED for item in items)
-    found = {tag: published and rounds is None and _count(run.items, tag) == _count(items, tag) for tag in TAGS}
-    gsm8k = rounds == 3 and len(run.items) == GSM8K_N and all("####" in str(item.row["gold"]) for item in run.items)
-    return {**found, "result": gsm8k or (run.own_samples and found["math"])}
+    rounds = setting.flags.rounds
+    published = setting.own_samples or all(item.row["file"] == PUBLISHED for item in items)
+    found = {tag: published and rounds is None and _count(answered, tag) == _count(items, tag) for tag in TAGS}
+    gsm8k = rounds == 3 and len(answered) == GSM8K_N and all("####" in str(item.row["gold"]) for item in answered)
+    return {**found, "result": gsm8k or (setting.own_samples and found["math"])}
 
 
 def _count(items: Sequence[Item], tag: str) -> int:
     return sum(item.subject == tag for item in items)
 
 
-def scores_of(run: Run, judged: bool, official: dict[str, bool]) -> dict[str, Score]:
+def scores_of(pairs: Sequence[tuple[Item, Record]], judged: bool, official: dict[str, bool]) -> dict[str, Score]:
     """The figures of the card's two tables, then ours."""
-    pairs = [(item, run.journal.records[item.key]) for item in run.items]
     tagged = [(item, record) for item, record in pairs if item.row["tagged"]]
     found = {}
     for tag in TAGS:
