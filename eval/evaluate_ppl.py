@@ -21,33 +21,24 @@ the first four layers, twice that in the next four, and so on; from the training
 import argparse
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import qwen_eval.benchmarks.long_context.needle as needle
-from qwen_eval.benchmarks.long_context.configurations import (
-    CARDS,
-    configurations,
-    parse_configs,
-    passes,
-    remarks,
-    widest,
-)
-from qwen_eval.benchmarks.long_context.documents import Tokens, choose_documents, default_lengths, parse_lengths
-from qwen_eval.cli import parser, positive
-from qwen_eval.data.items import Item
+from qwen_eval.benchmark import Evaluation, Item, Record, Results, ScoreTokens, Setting
+from qwen_eval.benchmarks.long_context.configurations import configurations, passes, remarks, widest
+from qwen_eval.benchmarks.long_context.documents import Chosen, Tokens, choose_documents, default_lengths
+from qwen_eval.benchmarks.long_context.flags import LongContextBenchmark
 from qwen_eval.engines.base import ScoreRequest
 from qwen_eval.errors import UserError, run_script
-from qwen_eval.extras import need
-from qwen_eval.progress import progress
 from qwen_eval.reporting import plots
 from qwen_eval.reporting.tables import Grid, Line, shown, signed
-from qwen_eval.run import Run
+from qwen_eval.runner import parse_flags, run
 from qwen_eval.stats import Score, bootstrap
 
 import numpy as np
 
-DEPTHS = list(range(0, 101, 10))
 ARXIV = "arxiv_ppl"  # the benchmark's name in the reported figures
 
 # --- score ---
@@ -70,22 +61,23 @@ def windows_of(length: int, total: int, stride: int | None) -> Iterator[tuple[in
         start += stride or 0
 
 
-def read(
-    engine: Any, work: Pass, switches: Any, stride: int | None, progress: Callable[[int], Any]
-) -> dict[int, np.ndarray]:
-    """Negative log-likelihoods (float64, nats) of the tokens that count, for each length of a pass."""
+def windows(work: Pass, switches: Any, stride: int | None) -> list[ScoreRequest]:
+    """What the model reads in a pass."""
     tokens, longest = work.document.tokens, work.lengths[-1]
     total = len(tokens) if stride else longest
-    requests = [
-        ScoreRequest(tokens[start : start + longest], switches, first)
-        for start, first in windows_of(longest, total, stride)
-    ]
-    found = -np.concatenate([values for _, values in engine.score(requests, progress)]).astype(np.float64)
-    if not np.isfinite(found).all():
+    places = windows_of(longest, total, stride)
+    return [ScoreRequest(tokens[start : start + longest], switches, first) for start, first in places]
+
+
+def by_length(work: Pass, found: Sequence[np.ndarray], stride: int | None) -> dict[int, np.ndarray]:
+    """Negative log-likelihoods (float64, nats) of the tokens that count, for each length of a pass. found: those of its
+    windows."""
+    values = -np.concatenate(found).astype(np.float64)
+    if not np.isfinite(values).all():
         raise UserError(
             f"{work.document.name}: the model's log-likelihoods are not finite numbers; try --dtype float32 or bfloat16"
         )
-    return {length: found if stride else found[: length - 1] for length in work.lengths}
+    return {length: values if stride else values[: length - 1] for length in work.lengths}
 
 
 def perplexity(parts: Sequence[tuple[float, int]]) -> float:
@@ -147,7 +139,7 @@ def card(lines: Sequence[Line], names: Mapping[str, str], lengths: Sequence[int]
     return Grid("perplexity by length in tokens", ["", *map(str, lengths)], rows)
 
 
-def draw(lines: Sequence[Line], names: Mapping[str, str], run: Run, mark: int | None) -> None:
+def draw(names: Mapping[str, str], model: str, mark: int | None, lines: Sequence[Line], folder: Path) -> None:
     """plot.png and plot.svg: perplexity against length, a line a configuration, reported figures as hollow markers."""
     series: dict[str, dict[int, float]] = {label: {} for label in names.values()}
     reported: dict[str, dict[int, float]] = {}
@@ -159,55 +151,11 @@ def draw(lines: Sequence[Line], names: Mapping[str, str], run: Run, mark: int | 
         if line.reported:
             reported.setdefault(names[name], {})[int(length)] = line.reported.value
             words.setdefault(names[name], Counter())[line.word] += 1
-    title = f"Perplexity against length - {run.model}"
+    title = f"Perplexity against length - {model}"
     told = {
         label: "reported: " + ", ".join(f"{n} {word}" for word, n in found.items()) for label, found in words.items()
     }
-    plots.lines(run.folder / "plot", series, title, "length in tokens", "perplexity", reported, mark, told)
-
-
-def flags() -> argparse.ArgumentParser:
-    def lengths(text: str) -> list[int]:
-        try:
-            return parse_lengths(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    found = parser(__doc__)
-    add = found.add_argument
-    add("--lengths", type=lengths, metavar="L,...", help="tokens (default: 1024 to 32768; a small demo: 1x to 16x)")
-    add("--configs", type=parse_configs, metavar="A,...", help=f"long-context configurations (default: {CARDS})")
-    add("--stride", type=positive, metavar="N", help="windows that move on by N tokens over the whole document")
-    add("--ragged", action="store_true", help="use shorter documents too, for the lengths that they reach")
-    add("--needle", action="store_true", help="a sentence hidden in the documents, asked for in a chat turn")
-    add(
-        "--depths",
-        type=needle.parse_depths,
-        metavar="D,...",
-        default=DEPTHS,
-        help="--needle: percent (default: by tens)",
-    )
-    add("--needles", type=positive, metavar="N", default=1, help="--needle: questions a cell (default: 1)")
-    return found
-
-
-def read_all(run: Run, ways: Mapping[str, Any], stride: int | None, vocabulary: int) -> None:
-    """Read whatever is not finished, and save a line for each document, configuration and pass."""
-    size = {item.key: token_count(item.row, stride) for item in run.items}
-    todo = run.unfinished()
-    left = sum(size[item.key] for item in todo)
-    total = sum(size.values())
-    with progress("ppl", total - left, total, unit="token", scale=True) as bar:
-        for item in todo:
-            found = read(run.engine, item.row, ways[item.subject], stride, bar.update)
-            means = {str(length): {"mean": float(nll.mean()), "tokens": len(nll)} for length, nll in found.items()}
-            run.save(
-                item,
-                prompt=described(item.row, stride),
-                nll=means,
-                prediction=perplexity([(means[str(item.row.lengths[-1])]["mean"], 1)]),
-                correct=max(part["mean"] for part in means.values()) < math.log(vocabulary),
-            )
+    plots.lines(folder / "plot", series, title, "length in tokens", "perplexity", reported, mark, told)
 
 
 def described(work: Pass, stride: int | None) -> str:
@@ -216,12 +164,6 @@ def described(work: Pass, stride: int | None) -> str:
     if not stride:
         return f"tokens 0 to {longest} of {work.document.name}"
     return f"tokens 0 to {total} of {work.document.name}, {longest} at a time, {stride} apart"
-
-
-def token_count(work: Pass, stride: int | None) -> int:
-    """Tokens that go through the model in a pass."""
-    longest = work.lengths[-1]
-    return sum(longest - 1 for _ in windows_of(longest, len(work.document.tokens) if stride else longest, stride))
 
 
 def items_of(
@@ -235,63 +177,122 @@ def items_of(
             for group in groups:
                 if reached := [length for length in group if length <= len(document.tokens)]:
                     work = Pass(document, reached)
-                    found.append(Item(f"{way}/{document.name}/{reached[-1]}", way, document.text, row=work))
+                    found.append(Item(f"{way}/{document.name}/{reached[-1]}", way, row=work))
     return found
 
 
+class Plan(NamedTuple):
+    """What the flags and the checkpoint make of a run. ways: the switches of each configuration; least: tokens that a
+    document needs."""
+
+    config: Any
+    lengths: list[int]
+    ways: Mapping[str, Any]
+    least: int
+    chosen: Chosen
+
+
+class Perplexity(LongContextBenchmark):
+    name = "ppl"
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+
+    def settle_flags(self, flags: argparse.Namespace) -> None:
+        super().settle_flags(flags)
+        # The engine loads the checkpoint as it is: each request carries its switches.
+        flags.windows, flags.window_attn = flags.window_attn, None
+
+    def plan(self, setting: Setting) -> Plan:
+        """Made once, since the documents are tokenized for it."""
+        if self._plan is None:
+            self._plan = self._make_plan(setting)
+        return self._plan
+
+    def _make_plan(self, setting: Setting) -> Plan:
+        from qwen_eval.engines.local import memory, score
+        from qwen_model.loading import load_config
+
+        flags, stride = setting.flags, setting.flags.stride
+        assert setting.checkpoint is not None  # the local engine has one
+        config = load_config(setting.checkpoint)
+        lengths = flags.lengths or default_lengths(getattr(config, "seq_length", None))
+        if stride and stride >= lengths[0]:
+            shorter = f"not shorter than the window of {lengths[0]}"
+            raise UserError(f"--stride {stride} is {shorter}: tokens would have nothing before them")
+        ways = configurations(flags, config, flags.windows)
+        memory.check(setting.checkpoint, flags, lengths, widest(ways), whole=not score.in_pieces(config))
+        least = lengths[0] if flags.ragged else lengths[-1]
+        source = setting.checkpoint, setting.data_path
+        return Plan(
+            config, lengths, ways, least, choose_documents(*source, least, flags.limit, flags.sample, flags.seed)
+        )
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        plan = self.plan(setting)
+        return items_of(plan.chosen.long_enough, plan.ways, plan.lengths, plan.config, setting.flags.stride)
+
+    def choose_items(self, items: Sequence[Item], setting: Setting) -> list[Item]:
+        """--limit and --sample count documents."""
+        drawn = {document.name for document in self.plan(setting).chosen.drawn}
+        return [item for item in items if item.row.document.name in drawn]
+
+    def decoding(self, setting: Setting) -> None:
+        return None
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        plan = self.plan(setting)
+        configs = {name: way and way._asdict() for name, way in plan.ways.items()}
+        return {"lengths": plan.lengths, "stride": setting.flags.stride, "configs": configs}
+
+    def departures(self, setting: Setting) -> list[str]:
+        given = ("--window-attn", setting.flags.windows), ("--stride", setting.flags.stride)
+        return [flag for flag, value in given if value]
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        work, stride, plan = item.row, setting.flags.stride, self.plan(setting)
+        asked = windows(work, plan.ways[item.subject], stride)
+        found = yield ScoreTokens(asked, described(work, stride), work.document.text)
+        nll = by_length(work, found, stride)
+        means = {str(length): {"mean": float(part.mean()), "tokens": len(part)} for length, part in nll.items()}
+        vocabulary = plan.config.get_text_config().vocab_size
+        return {
+            "nll": means,
+            "prediction": perplexity([(means[str(work.lengths[-1])]["mean"], 1)]),
+            "correct": max(part["mean"] for part in means.values()) < math.log(vocabulary),
+        }
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        plan, stride = self.plan(setting), setting.flags.stride
+        chosen, lengths = plan.chosen, plan.lengths
+        names = {name: setting.model if name == "none" else f"+ {name}" for name in plan.ways}
+        layout = f"windows of each length, {stride} apart" if stride else "one window of each length in each"
+        notes = [f"{len(chosen.drawn)} documents, {layout}", *chosen.notes(plan.least)]
+        return Results(
+            scores(records, list(plan.ways), lengths),
+            notes=[*notes, *remarks(plan.ways, plan.config)],
+            extra={"documents": {"read": [document.name for document in chosen.drawn], "too_short": chosen.short}},
+            grid=lambda lines: card(lines, names, lengths),
+            remarks=partial(other_documents, setting.own_samples),
+            plots=partial(draw, names, setting.model, getattr(plan.config, "seq_length", None)),
+        )
+
+
+def other_documents(own_samples: bool, lines: Sequence[Line]) -> list[str]:
+    """The note that the reported figures are of other texts."""
+    if own_samples or not any(line.reported for line in lines):
+        return []
+    unpublished = "the documents behind the reported figures are not published"
+    return [f"{unpublished}: other texts, other figures, so never `reproduced`"]
+
+
 def main() -> int:
-    args = flags().parse_args()
-    need("plots")
-    for name in ("rescore", "subjects", "max_seq_len"):
-        if getattr(args, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')} has no use here (--lengths and --configs choose what is run)")
-    if args.engine != "local":
-        raise UserError(
-            f"--engine {args.engine} gives neither tokens nor their log-likelihoods; this needs the model itself"
-        )
-    if args.needle:
-        return needle.main(args)
-    run = Run(args, "ppl")
-    assert run.checkpoint is not None
-    from qwen_eval.engines.local import memory, score
-    from qwen_model.loading import load_config
+    flags = parse_flags(Perplexity(), __doc__)
+    if not flags.needle:
+        return run(Perplexity(), flags)
+    from qwen_eval.benchmarks.long_context.needle import Needle
 
-    config = load_config(run.checkpoint)
-    trained = getattr(config, "seq_length", None)
-    lengths, stride = args.lengths or default_lengths(trained), args.stride
-    if stride and stride >= lengths[0]:
-        raise UserError(
-            f"--stride {stride} is not shorter than the window of {lengths[0]}: tokens would have nothing before them"
-        )
-    ways = configurations(args, config)
-    memory.check(run.checkpoint, args, lengths, widest(ways), whole=not score.in_pieces(config))
-
-    least = lengths[0] if args.ragged else lengths[-1]
-    chosen = choose_documents(run.checkpoint, run.data_path, least, args.limit, args.sample, args.seed)
-    run.departures += [flag for flag, given in (("--window-attn", args.window_attn), ("--stride", stride)) if given]
-    args.window_attn = None  # the engine loads the checkpoint as it is; each request carries its switches
-    run.start(
-        items_of(chosen.long_enough, ways, lengths, config, stride),
-        {"lengths": lengths, "stride": stride, "configs": {name: way and way._asdict() for name, way in ways.items()}},
-        chosen=items_of(chosen.drawn, ways, lengths, config, stride),
-    )
-    read_all(run, ways, stride, config.get_text_config().vocab_size)
-
-    names = {name: run.model if name == "none" else f"+ {name}" for name in ways}
-    windows = f"windows of each length, {stride} apart" if stride else "one window of each length in each"
-    notes = [f"{len(chosen.drawn)} documents, {windows}", *chosen.notes(least), *remarks(ways, config)]
-
-    def table(lines: Sequence[Line]) -> Grid:
-        draw(lines, names, run, trained)
-        if any(line.reported for line in lines) and not run.demo:
-            notes.append(
-                "the documents behind the reported figures are not published: other texts, other figures, "
-                "so never `reproduced`"
-            )
-        return card(lines, names, lengths)
-
-    extra = {"documents": {"read": [document.name for document in chosen.drawn], "too_short": chosen.short}}
-    return run.report(scores(run.records, list(ways), lengths), notes=notes, extra=extra, grid=table)
+    return run(Needle(), flags)
 
 
 if __name__ == "__main__":

@@ -154,12 +154,12 @@ class ModelAnswers:
 
     def _score(self, asked: Sequence[tuple[Task, ScoreTokens]]) -> Iterator[tuple[Task, Any]]:
         """Documents one by one: each may be large. The bar counts tokens."""
-        total = sum(len(request.request.tokens) - 1 for _, request in asked)
+        total = sum(len(window.tokens) - 1 for _, request in asked for window in request.windows)
         with progress(self.benchmark.name, 0, total, unit="token", scale=True) as bar:
             for task, request in asked:
                 task.encoded = request.prompt
-                ((_, found),) = self.engine.score([request.request], bar.update)
-                yield task, found
+                found = dict(self.engine.score(request.windows, bar.update))
+                yield task, [found[number] for number in range(len(found))]
 
     def _saw(self, task: Task, encoded: Any) -> None:
         """Keep what the model is asked, of several turns the first. --debug shows three."""

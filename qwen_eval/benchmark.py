@@ -103,12 +103,12 @@ class Generate(NamedTuple):
 
 
 class ScoreTokens(NamedTuple):
-    """Answer: the log-likelihoods (fp32 array) of a document's tokens.
+    """Answer: the log-likelihoods (a list of fp32 arrays, one for each window) of a document's tokens.
 
-    request: an `engines.base.ScoreRequest`; prompt: what stands for the text in samples.jsonl; text: the document.
+    windows: `engines.base.ScoreRequest`s; prompt: what stands for the text in samples.jsonl; text: the document.
     """
 
-    request: Any
+    windows: Sequence[Any]
     prompt: str
     text: str
 
@@ -191,8 +191,8 @@ class Results(NamedTuple):
     without reported figures; notes: lines below the tables.
 
     shots: of the reported figure (default: the setting's); split: of the reported figure; extra: more keys of
-    results.json; files: name -> text, written beside the tables; grid: makes of the scores, laid beside their reported
-    figures, a table that stands above all others; plots: draws into the folder, from the same lines.
+    results.json; files: name -> text, written beside the tables. From the scores, laid beside their reported figures:
+    grid makes a table that stands above all others, remarks more notes, plots pictures in the folder.
     """
 
     scores: Mapping[str, Score]
@@ -203,6 +203,7 @@ class Results(NamedTuple):
     extra: Mapping[str, Any] = {}
     files: Mapping[str, str] = {}
     grid: Callable[[Sequence[Line]], Grid] | None = None
+    remarks: Callable[[Sequence[Line]], Sequence[str]] | None = None
     plots: Callable[[Sequence[Line], Path], None] | None = None
 
 

@@ -37,12 +37,12 @@ def run_benchmark(benchmark: Benchmark, doc: str | None) -> int:
     return run(benchmark, parse_flags(benchmark, doc))
 
 
-def parse_flags(benchmark: Benchmark, doc: str | None) -> argparse.Namespace:
-    """The common flags and the benchmark's own, from the command line."""
+def parse_flags(benchmark: Benchmark, doc: str | None, words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The common flags and the benchmark's own. words: in place of the command line."""
     base, chat = benchmark.shots or (None, None)
     flags = parser(doc, shots=base, chat_shots=chat, max_seq_len=benchmark.max_prompt_tokens)
     benchmark.add_flags(flags)
-    return flags.parse_args()
+    return flags.parse_args(words)
 
 
 def run(benchmark: Benchmark, flags: argparse.Namespace) -> int:

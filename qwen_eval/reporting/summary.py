@@ -32,7 +32,8 @@ def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
     for title, part in results.breakdowns.items():
         if part:
             parts.append(tables.Table(title, [tables.Line(name, score) for name, score in part.items()]))
-    notes = [*_notes(run, lines), *results.notes, *_disagreements(run)]
+    remarks = results.remarks(lines) if results.remarks else []
+    notes = [*_notes(run, lines), *results.notes, *remarks, *_disagreements(run)]
     extra: dict[str, Any] = {}
     for service in services:
         notes += service.notes() if hasattr(service, "notes") else []

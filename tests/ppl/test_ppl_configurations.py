@@ -5,6 +5,7 @@ from typing import Any
 
 from qwen_eval.benchmarks.long_context import documents as documents_module
 from qwen_eval.benchmarks.long_context.configurations import CARDS, configurations, parse_configs, passes, window_note
+from qwen_eval.runner import parse_flags
 from qwen_model.loading import load_config
 from qwen_model.long_context import LongContext
 
@@ -20,16 +21,22 @@ def test_names_of_configurations() -> None:
 
 
 def ask(*flags: str) -> Any:
-    return evaluate_ppl.flags().parse_args(["-c", "x", *flags])
+    settled = parse_flags(evaluate_ppl.Perplexity(), None, ["-c", "x", *flags])
+    evaluate_ppl.Perplexity().settle_flags(settled)
+    return settled
+
+
+def switches(config: Any, *flags: str) -> dict[str, LongContext | None]:
+    return configurations(ask(*flags), config, ask(*flags).windows)
 
 
 def test_windows_come_from_the_flag_else_the_maintainers_example(small: Path) -> None:
     config = load_config(small)
-    assert configurations(ask(), config)[NAMES[3]] == LongContext(True, True, (64, 64, 64, 64, 128, 128))
-    assert configurations(ask("--window-attn", "16,full,16,16,16,16"), config)[NAMES[3]].window_attn[:2] == (16, None)
+    assert switches(config)[NAMES[3]] == LongContext(True, True, (64, 64, 64, 64, 128, 128))
+    assert switches(config, "--window-attn", "16,full,16,16,16,16")[NAMES[3]].window_attn[:2] == (16, None)
     config.seq_length = 8192
-    assert configurations(ask(), config)[NAMES[3]].window_attn == (2048,) * 4 + (4096,) * 2
-    assert list(configurations(ask("--window-attn", "off"), config)) == NAMES[:3]
+    assert switches(config)[NAMES[3]].window_attn == (2048,) * 4 + (4096,) * 2
+    assert list(switches(config, "--window-attn", "off")) == NAMES[:3]
     assert window_note((2048, 2048, None, 4096)).startswith("window_attn: 2048 in layers 0-1, full in layer 2, 4096 in")
 
 

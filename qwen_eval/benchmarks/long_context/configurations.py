@@ -32,21 +32,23 @@ def parse_configs(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def configurations(args: argparse.Namespace, config: Any) -> "dict[str, LongContext | None]":
-    """The switches of each configuration by its name. Other models than first-generation Qwen have `none` only."""
+def configurations(args: argparse.Namespace, config: Any, windows: Any) -> "dict[str, LongContext | None]":
+    """The switches of each configuration by its name. Other models than first-generation Qwen have `none` only.
+
+    windows: what --window-attn gives, None without it.
+    """
     from qwen_model.long_context import resolve
 
     flags = ("--use-dynamic-ntk", args.use_dynamic_ntk), ("--use-logn-attn", args.use_logn_attn)
     if given := [name for name, value in flags if value is not None]:
         raise UserError(f"{given[0]}: here configurations switch it; name them with --configs, such as {CARDS}")
     if config.model_type != "qwen":
-        if args.configs not in (None, ["none"]) or args.window_attn is not None:
+        if args.configs not in (None, ["none"]) or windows is not None:
             raise UserError(
                 f"this model is {config.model_type}: NTK, LogN and windows are switches of first-generation Qwen; "
                 f"leave --configs and --window-attn out"
             )
         return {"none": None}
-    windows = args.window_attn
     if windows is None:  # the checkpoint's own, or the example of the maintainers
         short = getattr(config, "window_attn", None) is None and (config.seq_length or FIRST_WINDOW) < FIRST_WINDOW
         windows = config.seq_length if short else True

@@ -11,20 +11,21 @@ sentence and scoring are ours. Replies are greedy, the repetition penalty is off
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qwen_eval.benchmark import Evaluation, Generate, Item, Record, Results, Setting
 from qwen_eval.benchmarks.long_context.documents import Tokens, choose_documents, default_lengths
-from qwen_eval.data.items import Item
+from qwen_eval.benchmarks.long_context.flags import LongContextBenchmark
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.errors import UserError
 from qwen_eval.places import DEMO
 from qwen_eval.reporting import plots
-from qwen_eval.reporting.tables import Grid
-from qwen_eval.run import Run
+from qwen_eval.reporting.tables import Grid, Line
 from qwen_eval.stats import Score, accuracy
 
 if TYPE_CHECKING:
@@ -59,17 +60,6 @@ CHINESE = Language(
     ("海港", "山城", "博物馆", "铁路", "花园", "古堡", "图书馆", "剧院", "海岛", "集市"),
     r"[。！？][”’」』）]?|\n\n",
 )
-
-
-def parse_depths(text: str) -> list[float]:
-    """`0,50,100` as shares of the text in percent."""
-    try:
-        depths = sorted({float(word) for word in text.split(",")})
-    except ValueError:
-        depths = [-1.0]
-    if not all(0 <= depth <= 100 for depth in depths):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of depths in percent, such as 0,50,100")
-    return depths
 
 
 # --- prompt ---
@@ -147,54 +137,88 @@ def found(reply: str, code: str) -> bool:
     return re.search(rf"(?<!\d){code}(?!\d)", joined) is not None
 
 
-def share(run: Run, cells: Collection[Cell]) -> Score:
+def share(records: Sequence[Record], cells: Collection[Cell]) -> Score:
     """The share of the questions of these cells that was answered right; n is 0 where none was asked."""
-    rows = zip(run.items, run.records, strict=True)
-    return accuracy((record["correct"] for item, record in rows if item.row in cells), compared=False)
+    names = {cell.name for cell in cells}
+    return accuracy((r["correct"] for r in records if r["id"].rpartition("/")[0] in names), compared=False)
 
 
-def main(args: argparse.Namespace) -> int:
-    run = Run(args, "needle")
-    if not run.chat:
-        raise UserError("--needle asks in a chat turn: leave out --base, or ask a base checkpoint with --chat")
-    assert run.checkpoint is not None
-    from qwen_eval.engines.local import memory
-    from qwen_model.loading import load_config, load_tokenizer
+# --- the benchmark ---
 
-    from tqdm import tqdm
 
-    config = load_config(run.checkpoint)
-    lengths, depths = args.lengths or default_lengths(getattr(config, "seq_length", None)), args.depths
-    memory.check(run.checkpoint, args, lengths, whole=True)
-    source = str(DEMO / "data" / "ppl") if run.own_samples else run.data_path
-    documents = choose_documents(run.checkpoint, source, enough=8 * lengths[-1]).long_enough
-    if (total := sum(len(document.tokens) for document in documents)) < lengths[-1]:
-        raise UserError(f"the documents have {total:,} tokens in all, fewer than the length {lengths[-1]:,}; add some")
+class Needle(LongContextBenchmark):
+    name = "needle"
 
-    encoder = Encoder(load_tokenizer(run.checkpoint))
-    cells = [Cell(length, depth) for length in lengths for depth in depths]
-    items = [
-        question(documents, encoder, cell, number, args.seed)
-        for cell in tqdm(cells, desc="hiding needles", delay=2, leave=False)
-        for number in range(args.needles)
-    ]
-    run.start(items, {"lengths": lengths, "depths": depths, "needles": args.needles}, DECODING)
-    for item, reply in run.generate():
+    def lengths(self, setting: Setting) -> list[int]:
+        from qwen_model.loading import load_config
+
+        assert setting.checkpoint is not None  # the local engine has one
+        trained = getattr(load_config(setting.checkpoint), "seq_length", None)
+        given: list[int] | None = setting.flags.lengths
+        return given or default_lengths(trained)
+
+    def cells(self, setting: Setting) -> list[Cell]:
+        return [Cell(length, depth) for length in self.lengths(setting) for depth in setting.flags.depths]
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        from qwen_eval.engines.local import memory
+        from qwen_model.loading import load_tokenizer
+
+        from tqdm import tqdm
+
+        if not setting.chat:
+            raise UserError("--needle asks in a chat turn: leave out --base, or ask a base checkpoint with --chat")
+        assert setting.checkpoint is not None
+        flags, longest = setting.flags, self.lengths(setting)[-1]
+        memory.check(setting.checkpoint, flags, self.lengths(setting), whole=True)
+        source = str(DEMO / "data" / "ppl") if setting.own_samples else setting.data_path
+        documents = choose_documents(setting.checkpoint, source, enough=8 * longest).long_enough
+        if (total := sum(len(document.tokens) for document in documents)) < longest:
+            raise UserError(f"the documents have {total:,} tokens in all, fewer than the length {longest:,}; add some")
+        encoder = Encoder(load_tokenizer(setting.checkpoint))
+        for cell in tqdm(self.cells(setting), desc="hiding needles", delay=2, leave=False):
+            for number in range(flags.needles):
+                yield question(documents, encoder, cell, number, flags.seed)
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        flags = setting.flags
+        return {"lengths": self.lengths(setting), "depths": flags.depths, "needles": flags.needles}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        return DECODING
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        reply = yield Generate(item.prompt)
         right = found(reply, item.gold)
-        run.save(item, response=reply, prediction=item.gold if right else None, gold=item.gold, correct=right)
+        return {"response": reply, "prediction": item.gold if right else None, "gold": item.gold, "correct": right}
 
-    scores = {cell: share(run, [cell]) for cell in cells}
-    values = [[scores[Cell(length, depth)].value for length in lengths] for depth in depths]
-    columns, rows = [f"{length:,}" for length in lengths], [f"{depth:g}" for depth in depths]
-    title = f"Needles found, in percent - {run.model}"
-    plots.heat_map(run.folder / "plot", values, columns, rows, title, "length in tokens", "depth of the needle, %")
-    told = [
-        [f"{depth} %", *("-" if value is None else f"{value:.0f}" for value in row)]
-        for depth, row in zip(rows, values, strict=True)
-    ]
-    table = Grid("found, in percent: depth of the needle by length in tokens", ["", *columns], told)
-    breakdowns = {
-        "by length": {f"seq_{length}": share(run, [c for c in cells if c.length == length]) for length in lengths},
-        "by depth": {f"depth_{depth:g}": share(run, [c for c in cells if c.depth == depth]) for depth in depths},
-    }
-    return run.report({"acc": share(run, cells)}, breakdowns, grid=lambda lines: table)
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        lengths, depths, cells = self.lengths(setting), setting.flags.depths, self.cells(setting)
+        values = [[share(records, [Cell(length, depth)]).value for length in lengths] for depth in depths]
+        columns, rows = [f"{length:,}" for length in lengths], [f"{depth:g}" for depth in depths]
+        shown = [
+            [f"{depth} %", *("-" if value is None else f"{value:.0f}" for value in row)]
+            for depth, row in zip(rows, values, strict=True)
+        ]
+        table = Grid("found, in percent: depth of the needle by length in tokens", ["", *columns], shown)
+        lengthwise = {f"seq_{n}": share(records, [c for c in cells if c.length == n]) for n in lengths}
+        by_depth = {f"depth_{d:g}": share(records, [c for c in cells if c.depth == d]) for d in depths}
+        title = f"Needles found, in percent - {setting.model}"
+        return Results(
+            {"acc": share(records, cells)},
+            {"by length": lengthwise, "by depth": by_depth},
+            grid=lambda lines: table,
+            plots=partial(draw, values, columns, rows, title),
+        )
+
+
+def draw(
+    values: list[list[float | None]],
+    columns: list[str],
+    rows: list[str],
+    title: str,
+    lines: Sequence[Line],
+    folder: Path,
+) -> None:
+    """plot.png and plot.svg: the table as a heat map."""
+    plots.heat_map(folder / "plot", values, columns, rows, title, "length in tokens", "depth of the needle, %")
