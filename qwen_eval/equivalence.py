@@ -28,19 +28,19 @@ class Equivalence:
     def __init__(self, seconds: float = SECONDS, workers: int | None = None) -> None:
         """seconds: of CPU time per comparison; workers: comparisons at a time (default: one per core, at most 4)."""
         self.seconds = seconds
-        count = workers or min(os.cpu_count() or 1, MOST_WORKERS)
-        self._workers = [
+        self.workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+        self._processes = [
             IsolatedWorker(_comparer, name="math-verify", seconds=seconds, memory=MEMORY, readable=["/"])
-            for _ in range(count)
+            for _ in range(self.workers)
         ]
-        self._idle = [*reversed(self._workers)]  # the last one is taken next
+        self._idle = list(self._processes)  # the last one is taken next: one after the other needs one process
         self._changed = threading.Condition()
 
     def __enter__(self) -> "Equivalence":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
+        for worker in self._processes:
             worker.close()
 
     def equal(self, gold: str, answer: str) -> bool | None:
@@ -54,13 +54,17 @@ class Equivalence:
             except OverLimit:
                 return None
 
+    def answer(self, request: tuple[str, str]) -> bool | None:
+        """`equal` for (gold, answer), as the runner asks."""
+        return self.equal(*request)
+
     def answers(self, requests: Iterable[tuple[Key, tuple[str, str]]]) -> Iterator[tuple[Key, bool | None]]:
         """(key, verdict) for every (key, (gold, answer)), several at a time: see qwen_eval/service.py."""
-        return answered(lambda pair: self.equal(*pair), requests, len(self._workers))
+        return answered(self.answer, requests, self.workers)
 
     def processes(self) -> list[int]:
         """The ids of the worker processes that run."""
-        return [worker.pid for worker in self._workers if worker.pid is not None]
+        return [worker.pid for worker in self._processes if worker.pid is not None]
 
     @contextlib.contextmanager
     def _idle_worker(self) -> Iterator[IsolatedWorker]:

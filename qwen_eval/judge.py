@@ -51,15 +51,22 @@ class Judge:
         self._writing = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}  # by key: the same question is not paid for twice
 
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
     def ask(self, question: str, pictures: Sequence[bytes], name: str) -> str:
-        """The reply to one question (see Question). Raises UserError when the endpoint gives no text."""
-        return self._answer(Question(question, tuple(pictures), name))
+        """`answer`, for one question in parts."""
+        return self.answer(Question(question, tuple(pictures), name))
 
     def answers(self, requests: Iterable[tuple[Key, Question]]) -> Iterator[tuple[Key, str]]:
         """(key, reply) for every (key, question), several at a time: see qwen_eval/service.py. Raises as `ask` does."""
-        return answered(self._answer, requests, self.workers)
+        return answered(self.answer, requests, self.workers)
 
-    def _answer(self, question: Question) -> str:
+    def answer(self, question: Question) -> str:
+        """The reply to one question. Raises UserError when the endpoint gives no text."""
         parts = [self.model, question.text, *(hashlib.sha256(picture).hexdigest() for picture in question.pictures)]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         with self._writing:

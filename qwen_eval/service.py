@@ -1,6 +1,6 @@
-"""What the services beside the model share: the sandbox, the formula checker, the judge of pictures.
+"""Many requests at once to the services beside the model: the sandbox, the formula checker, the judge of pictures.
 
-Each has one method for the requests of many items:
+Inside a run the runner asks them (qwen_eval/runner.py). Elsewhere each has one method for the requests of many items:
 
     for key, answer in service.answers((item.key, request) for ...):
         ...
@@ -14,23 +14,13 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 Key = TypeVar("Key")
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
-Request_contra = TypeVar("Request_contra", contravariant=True)
-Answer_co = TypeVar("Answer_co", covariant=True)
 
 RUN_AHEAD = 2  # requests read per worker that are not answered yet
-
-
-class Service(Protocol[Request_contra, Answer_co]):
-    """Answers the requests of many items, several at a time."""
-
-    def answers(self, requests: Iterable[tuple[Key, Request_contra]]) -> Iterator[tuple[Key, Answer_co]]:
-        """(key, answer) for every (key, request), as answers get ready."""
-        ...
 
 
 def answered(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from qwen_eval.equivalence import Equivalence
 from qwen_eval.sandbox import Check, Sandbox
-from qwen_eval.service import RUN_AHEAD, Service, answered
+from qwen_eval.service import RUN_AHEAD, answered
 
 import pytest
 
@@ -142,16 +142,22 @@ def test_ctrl_c_delivers_what_is_ready_and_waits_for_nothing() -> None:
 def test_the_formula_checker_answers_many_at_once() -> None:
     pairs = {"half": ("1/2", "0.5"), "other": ("1", "2"), "endless": ("3", "9^{9^{9^9}}"), "root": ("\\sqrt{4}", "2")}
     with Equivalence(seconds=1, workers=2) as equivalence:
-        service: Service[tuple[str, str], bool | None] = equivalence
-        assert dict(service.answers(pairs.items())) == {"half": True, "other": False, "endless": None, "root": True}
+        assert dict(equivalence.answers(pairs.items())) == {"half": True, "other": False, "endless": None, "root": True}
+
+
+def test_comparisons_one_after_the_other_need_one_process() -> None:
+    with Equivalence(workers=3) as equivalence:
+        assert equivalence.processes() == []
+        assert equivalence.answer(("1/2", "0.5")) is equivalence.equal("2", "\\sqrt{4}") is True
+        assert len(equivalence.processes()) == 1
+    assert equivalence.processes() == []
 
 
 def test_the_sandbox_answers_single_checks_with_their_keys() -> None:
     programs = {"right": "def f(x): return 2", "wrong": "def f(x): return 3", "no program": "def f(x) return"}
     with Sandbox("landlock", workers=2, without=["nothing"]) as sandbox:
-        service: Service[Check, object] = sandbox
         requests = ((name, Check(program, "assert f(1) == 2", ("f",))) for name, program in programs.items())
-        assert {key: verdict.status for key, verdict in service.answers(requests)} == {
+        assert {key: verdict.status for key, verdict in sandbox.answers(requests)} == {
             "right": "passed",
             "wrong": "failed",
             "no program": "failed",
