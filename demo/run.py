@@ -86,7 +86,7 @@ def run(job: Job) -> tuple[Job, int]:
 
 
 def prepare() -> None:
-    """What every script would import: once a process."""
+    """Import what every script needs, once per process."""
     sys.path.insert(0, str(HERE.parent / "eval"))
     import qwen_model  # noqa: F401
 
@@ -142,7 +142,7 @@ def main() -> int:
     if unknown := [name for name in (args.only or "").split(",") if name and name not in names]:
         parser.error(f"--only: there is no run {unknown[0]!r}; there are {', '.join(names)}")
     if args.only and args.write_card:
-        parser.error("--write-card wants every run: leave --only out")
+        parser.error("--write-card needs every run: leave --only out")
     wanted = tuple(job for job in JOBS if not args.only or job.name in args.only.split(","))
     os.chdir(HERE.parent)  # multiprocessing looks for modules in the current directory, where a user may have others
     started = time.time()

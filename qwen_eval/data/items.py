@@ -100,8 +100,8 @@ class Item:
 def read_table(
     given: str | None, hub: Hub, patterns: Sequence[str], fields: Mapping[str, Kind]
 ) -> list[dict[str, Any]]:
-    """The rows of a benchmark that is one table: of the file that `-d` names, or of what fits `patterns` in its folder,
-    archive or hub repository."""
+    """The rows of a benchmark that is one table: the file of `-d`, or the files in its folder, archive or hub repository
+    that fit `patterns`."""
     return [row for path in locate_files(given, hub, patterns) for row in read_rows(path, fields)]
 
 
@@ -148,7 +148,7 @@ def _first(items: Sequence[Item], limit: int) -> list[Item]:
 
 
 def _stratified(groups: dict[str, list[Item]], total: int, seed: int) -> dict[str, list[Item]]:
-    """Largest-remainder shares of `total`, drawn without replacement, one seeded stream a subject."""
+    """Largest-remainder shares of `total`, sampled without replacement, from one seeded stream per subject."""
     count = sum(map(len, groups.values()))
     total = min(total, count)
     exact = {name: total * len(group) / count for name, group in groups.items()}
@@ -160,7 +160,7 @@ def _stratified(groups: dict[str, list[Item]], total: int, seed: int) -> dict[st
 
 
 def item_sha256(item: Item) -> str:
-    """One digest of all that an item's verdict rests on: what is asked, the gold answer, and the row (choices, tests).
+    """One digest of all that decides an item's verdict: what is asked, the gold answer, and the row (choices, tests).
 
     A finished line counts only while this is the same. Input files count by their content, not by where they lie.
     """

@@ -2,7 +2,7 @@
 
 `-d` takes a folder, an archive, a file, or a hub id. A folder may be the official one, one above it (up to three
 levels), a hub repository as it was downloaded, or one that holds the official archive. Every source ends as a folder
-in a layout that the benchmark knows, so a script has one way of reading.
+in a layout that the benchmark knows, so that a script has one way of reading.
 Mirrors: HF_ENDPOINT is honoured by huggingface_hub; `QWEN_EVAL_HUB=modelscope` takes ModelScope instead.
 """
 
@@ -35,7 +35,7 @@ MOST_FOLDERS = 2000  # looked into, so that `-d /` ends
 
 
 class Hub(NamedTuple):
-    """Where a benchmark lives on the hub: the data set's id and the official archive or file in it."""
+    """Where a benchmark is on the hub: the id of the data set, and the official archive or file in it."""
 
     repo: str
     file: str

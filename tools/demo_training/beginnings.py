@@ -7,7 +7,7 @@ looking 1, 2, 3, 4 ... tokens back, most of the others by looking for the same c
 structure that trained attention has is the idea of Trockman & Kolter 2023, "Mimetic Initialization of Self-Attention
 Layers" (queries close to keys, values close to the transpose of their way back); the biases for distances are ours.
 
-Rotary pair i of a head turns by THETA ** (-2 i / width) a token: the fast pairs tell distances, the slow ones content.
+Rotary pair i of a head turns by THETA ** (-2 i / width) per token: the fast pairs tell distances, the slow ones content.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 
 THETA = 10_000.0
 FAST = 3  # rotary pairs of a head that tell distances
-LOOK, AWAY = 10.0, 2.5  # logits a pair: how strongly a head is drawn to its distance, or away from its own token
+LOOK, AWAY = 10.0, 2.5  # logits per pair: how strongly a head is drawn to its distance, or away from its own token
 MATCH = 0.2  # standard deviation of the slow half of queries and keys, which are the same
 QUIET = 0.3  # what is left of the rest of them
 FIRST_COPY, COPY = 1.0, 0.5  # gain of the values, in the first layer and in the others

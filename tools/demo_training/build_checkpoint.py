@@ -70,7 +70,7 @@ def config(hidden: int, layers: int, tokens: int, kv_channels: int = KV_CHANNELS
         "fp16": False,
         "fp32": False,
         "hidden_size": hidden,
-        # The sum of the two gated branches; Qwen-7B's proportion of 2.6875 a branch, rounded to 32.
+        # The sum of the two gated branches; Qwen-7B's proportion of 2.6875 per branch, rounded to 32.
         "intermediate_size": 2 * (round(hidden * 2.6875 / 32) * 32),
         "initializer_range": 0.02,
         "kv_channels": kv_channels,

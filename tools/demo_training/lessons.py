@@ -207,7 +207,7 @@ PRACTICE: dict[Callable[[World, Dice], Parts], int] = {
 
 
 def _answer(row: dict[str, str]) -> str:
-    """The right choice in words: the published readings turn a choice's text into its letter."""
+    """The right choice in words: the published answer extraction turns a choice's text into its letter."""
     return row[row["answer"]].strip()
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from qwen_model.configuration import QWenConfig
 from qwen_model.loading import load_model, load_tokenizer
 from qwen_model.modeling import QWenLMHeadModel
-from qwen_model.tokenization import read_ranks
+from qwen_model.vocabulary import read_ranks
 
 import torch
 from beginnings import begin
@@ -47,7 +47,7 @@ class Phase(NamedTuple):
     steps: int
     matrices: float  # learning rate of Muon
     others: float  # and of AdamW
-    rows: int = 8  # a step
+    rows: int = 8  # per step
     length: int = LENGTH  # of a row, tokens
 
 
@@ -182,7 +182,7 @@ def fit(model: QWenLMHeadModel, rows: Iterator[tuple[Any, Any]], phase: Phase, n
             tool.zero_grad(set_to_none=True)
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         bar.set_postfix_str(f"loss {mean:.3f}", refresh=False)
-    model.eval()
+    model.train(False)
 
 
 # --- the checkpoint folders ---
@@ -222,13 +222,15 @@ def main() -> int:
     torch.set_num_threads(THREADS)
     world = World()
     for name in [args.phase] if args.phase else PHASES:
-        begun, ended, lessons, phase = PHASES[name]
-        entries = list(read_ranks(args.output_dir / begun / "qwen.tiktoken")) if begun else vocabulary(world, args.seed)
+        before, after, lessons, phase = PHASES[name]
+        entries = (
+            list(read_ranks(args.output_dir / before / "qwen.tiktoken")) if before else vocabulary(world, args.seed)
+        )
         phase = phase._replace(steps=max(1, round(args.steps * phase.steps)))
-        folder = args.output_dir / ended
-        settings = write_folder(folder, entries, chat=ended == "chat")
-        model = load_model(args.output_dir / begun, dtype=torch.float32) if begun else QWenLMHeadModel(settings)
-        if not begun:
+        folder = args.output_dir / after
+        settings = write_folder(folder, entries, chat=after == "chat")
+        model = load_model(args.output_dir / before, dtype=torch.float32) if before else QWenLMHeadModel(settings)
+        if not before:
             begin(model)
         rows = batches(Reader(folder), lessons, world, Dice(args.seed, name), phase)
         fit(model.to(args.device), rows, phase, name)

@@ -1,6 +1,6 @@
 """The made-up world of the demo: its people, towns, rivers, planets, faiths, feasts ... and every fact about them.
 
-    python tools/demo_training/world.py [--lang en|zh]      # print the world, one statement a line
+    python tools/demo_training/world.py [--lang en|zh]      # print the world, one statement per line
 
 `World(seed)` is the same on every machine and Python version. A world is a list of facts; a fact says
 one thing (the river of a town) that can be stated and asked in English and Chinese.
