@@ -100,8 +100,8 @@ class Item:
 def read_table(
     given: str | None, hub: Hub, patterns: Sequence[str], fields: Mapping[str, Kind]
 ) -> list[dict[str, Any]]:
-    """The rows of a benchmark that is one table: the file of `-d`, or the files in its folder, archive or hub repository
-    that fit `patterns`."""
+    """Rows of a benchmark that is one table: the file of `-d`, or what fits `patterns` in its folder, archive or hub
+    repository."""
     return [row for path in locate_files(given, hub, patterns) for row in read_rows(path, fields)]
 
 

@@ -7,7 +7,7 @@ looking 1, 2, 3, 4 ... tokens back, most of the others by looking for the same c
 structure that trained attention has is the idea of Trockman & Kolter 2023, "Mimetic Initialization of Self-Attention
 Layers" (queries close to keys, values close to the transpose of their way back); the biases for distances are ours.
 
-Rotary pair i of a head turns by THETA ** (-2 i / width) per token: the fast pairs tell distances, the slow ones content.
+Rotary pair i of a head turns by THETA ** (-2 i / width) per token: fast pairs tell distances, slow ones content.
 """
 
 from __future__ import annotations

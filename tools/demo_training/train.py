@@ -182,7 +182,7 @@ def fit(model: QWenLMHeadModel, rows: Iterator[tuple[Any, Any]], phase: Phase, n
             tool.zero_grad(set_to_none=True)
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         bar.set_postfix_str(f"loss {mean:.3f}", refresh=False)
-    model.train(False)
+    model.eval()
 
 
 # --- the checkpoint folders ---
@@ -223,9 +223,8 @@ def main() -> int:
     world = World()
     for name in [args.phase] if args.phase else PHASES:
         before, after, lessons, phase = PHASES[name]
-        entries = (
-            list(read_ranks(args.output_dir / before / "qwen.tiktoken")) if before else vocabulary(world, args.seed)
-        )
+        ranks = args.output_dir / before / "qwen.tiktoken"
+        entries = list(read_ranks(ranks)) if before else vocabulary(world, args.seed)
         phase = phase._replace(steps=max(1, round(args.steps * phase.steps)))
         folder = args.output_dir / after
         settings = write_folder(folder, entries, chat=after == "chat")
