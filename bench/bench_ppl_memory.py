@@ -119,7 +119,8 @@ def main() -> int:
     def child(name: str, length: int, whole: bool = False) -> dict[str, Any]:
         words = ["--child", args.shape, name, str(length), "whole" if whole else "chunks"]
         made = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True, check=True)
-        return json.loads(made.stdout.splitlines()[-1])
+        measured: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
+        return measured
 
     lengths = [int(word) for word in args.lengths.split(",")]
     print(f"{args.shape}: {SHAPES[args.shape]}, fp32, trained at {TRAINED}; {machine.processor()}, {machine.load()}")

@@ -205,7 +205,7 @@ class Vllm:
         return Spent(answer["wall"], answer["cpu"]), dict(zip(indices, answer["tokens"], strict=True))
 
     def memory(self) -> int:
-        return self.peak - self.base
+        return int(self.peak - self.base)
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None

@@ -77,7 +77,7 @@ class Ids(PreTrainedTokenizer):
 
     def __init__(self, vocab: int) -> None:
         self.size = vocab
-        super().__init__(eos_token="<end>", pad_token="<pad>")
+        super().__init__(eos_token="<end>", pad_token="<pad>")  # type: ignore[no-untyped-call]
 
     @property
     def vocab_size(self) -> int:

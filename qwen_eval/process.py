@@ -100,7 +100,7 @@ class Stream:
 
     def write(self, text: str) -> int:
         try:
-            return self.stream.write(text)
+            return int(self.stream.write(text))
         except (OSError, ValueError) as error:  # ValueError: it is closed
             self.problem = error
             return len(text)

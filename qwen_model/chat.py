@@ -157,5 +157,5 @@ class _Stopped(StoppingCriteria):
     def __init__(self, stopped: threading.Event) -> None:
         self.stopped = stopped
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # type: ignore
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         return torch.full((len(input_ids),), self.stopped.is_set(), device=input_ids.device)

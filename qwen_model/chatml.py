@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .tokenization import ENDOFTEXT, IM_END, IM_START, QWenTokenizer
+from .tokenization import QWenTokenizer
+from .vocabulary import ENDOFTEXT, IM_END, IM_START
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 DEFAULT_WINDOW = 6144

@@ -114,7 +114,7 @@ class QWenConfig(PreTrainedConfig):
                 setattr(self, new, kwargs.pop(old))
         stored = kwargs.pop("torch_dtype", None) if self.dtype is None else self.dtype
         self.dtype = stored.removeprefix("torch.") if isinstance(stored, str) else stored  # str(torch.bfloat16) has it
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._validate()
 
     def _validate(self) -> None:

@@ -57,7 +57,7 @@ class StopTexts(StoppingCriteria):
         # A token has a byte at least; the first of these may be cut.
         self.tokens = max((len(text.encode("utf-8", "surrogatepass")) for text in self.texts), default=0) + 4
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # type: ignore
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """input_ids: int64 [B, T]. Returns bool [B]."""
         found = [self._ended(row) for row in input_ids[:, -self.tokens :].tolist()]
         return torch.tensor(found, dtype=torch.bool, device=input_ids.device)
@@ -71,7 +71,7 @@ class StopTexts(StoppingCriteria):
 class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
     """`generate` of QWenLMHeadModel."""
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
+    def prepare_inputs_for_generation(
         self,
         input_ids: torch.Tensor,
         inputs_embeds: torch.Tensor | None = None,
@@ -81,7 +81,7 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
         for name in _OF_GENERATE & kwargs.keys():
             kwargs.pop(name)
         cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(  # type: ignore[misc]
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
             input_ids, inputs_embeds=inputs_embeds, **by_name(cache), **kwargs
         )
         mask = kwargs.get("attention_mask")
@@ -166,7 +166,7 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
         cache = one_cache(kwargs.pop("cache", None), kwargs.pop("past_key_values", None))
         if cache is not None:
             kwargs |= by_name(cache)
-        return super().generate(*args, **kwargs)  # type: ignore[misc]
+        return super().generate(*args, **kwargs)
 
 
 def _held(cache: Cache | None) -> int:

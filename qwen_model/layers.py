@@ -153,7 +153,8 @@ class QWenMLP(nn.Module):
         self.c_proj = nn.Linear(width, config.hidden_size, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.c_proj(self.w1(x) * F.silu(self.w2(x)))
+        out: torch.Tensor = self.c_proj(self.w1(x) * F.silu(self.w2(x)))
+        return out
 
 
 class QWenBlock(GradientCheckpointingLayer):
@@ -187,4 +188,5 @@ class QWenBlock(GradientCheckpointingLayer):
         if last_positions is not None:
             hidden = hidden[torch.arange(len(hidden), device=hidden.device), last_positions][:, None]
         hidden = hidden + attended
-        return hidden + self.mlp(self.ln_2(hidden))
+        out: torch.Tensor = hidden + self.mlp(self.ln_2(hidden))
+        return out

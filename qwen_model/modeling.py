@@ -64,7 +64,7 @@ class QWenModel(QWenPreTrainedModel):
         self.ln_f = QWenRMSNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.gradient_checkpointing = False
         self._tables = TableMaker(config)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _choose_switches(self, given: LongContext | None, cache: Cache | None, past: int) -> LongContext:
         """This call's switches: those that the cache was made or filled with, else the given ones, else the model's."""
@@ -93,9 +93,9 @@ class QWenModel(QWenPreTrainedModel):
         if not switches.use_dynamic_ntk:
             return torch.ones(1, dtype=torch.float64)
         if past > 0:
-            frozen = getattr(cache, "ntk_alpha", None)
-            if frozen is not None:
-                return frozen
+            kept: torch.Tensor | None = getattr(cache, "ntk_alpha", None)
+            if kept is not None:
+                return kept
             # A cache filled elsewhere: its keys were turned for the length that it holds.
             columns, mask, numbers = past, mask[:, :past] if mask is not None else None, None
         trained = self.config.training_length()
@@ -113,7 +113,7 @@ class QWenModel(QWenPreTrainedModel):
         # An accelerator is not waited for: factors of 1 change nothing.
         return not readable(position_ids) or bool((position_ids >= self.config.training_length()).any())
 
-    @capture_outputs
+    @capture_outputs  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -201,9 +201,9 @@ class QWenLMHeadModel(QWenChat, GenerationMixin):  # transformers looks for its 
         self.transformer = QWenModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.loss_type = "ForCausalLM"  # transformers reads it off class names, and ours has another form
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         input_ids: torch.Tensor | None = None,

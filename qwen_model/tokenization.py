@@ -83,7 +83,7 @@ class QWenTokenizer(PreTrainedTokenizer):
         for name, value in (("eos_token", ENDOFTEXT), ("pad_token", ENDOFTEXT), ("chat_template", CHAT_TEMPLATE)):
             if kwargs.get(name) is None:
                 kwargs[name] = value
-        super().__init__(errors=errors, **kwargs)
+        super().__init__(errors=errors, **kwargs)  # type: ignore[no-untyped-call]
 
     # ---- vocabulary
 
@@ -124,7 +124,7 @@ class QWenTokenizer(PreTrainedTokenizer):
     def __setattr__(self, key: str, value: Any) -> None:
         if key in self.SPECIAL_TOKENS_ATTRIBUTES and value is not None:
             self._check_special(value)
-        super().__setattr__(key, value)
+        super().__setattr__(key, value)  # type: ignore[no-untyped-call]
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
         """Id of a token (bytes, or str for a special one), None where there is none; a list gives a list."""
@@ -146,7 +146,8 @@ class QWenTokenizer(PreTrainedTokenizer):
 
     # What the base class and generation look up one token with.
     def _convert_token_to_id(self, token: bytes | str) -> int | None:
-        return self.convert_tokens_to_ids(token)
+        found: int | None = self.convert_tokens_to_ids(token)
+        return found
 
     def _convert_id_to_token(self, index: int) -> bytes | str:  # type: ignore[override]
         return self.decoder[int(index)]
@@ -179,7 +180,7 @@ class QWenTokenizer(PreTrainedTokenizer):
         """Tokens of `text`: bytes, or str for special ones. Options as in `encode`."""
         return [self.decoder[i] for i in self._ids(text, **kwargs)]
 
-    def encode(self, text: Any, text_pair: Any = None, add_special_tokens: bool = True, **kwargs: Any) -> list[int]:  # type: ignore[override]
+    def encode(self, text: Any, text_pair: Any = None, add_special_tokens: bool = True, **kwargs: Any) -> list[int]:
         """Ids of `text`: NFC, then BPE; nothing is added whatever `add_special_tokens` says.
 
         Args:
@@ -192,7 +193,8 @@ class QWenTokenizer(PreTrainedTokenizer):
         plain = not kwargs.keys() - {"allowed_special", "disallowed_special"}
         if isinstance(text, str) and text_pair is None and plain:
             return self._ids(text, split_special_tokens=self.split_special_tokens, **kwargs)
-        return super().encode(text, text_pair, add_special_tokens, **kwargs)
+        ids: list[int] = super().encode(text, text_pair, add_special_tokens, **kwargs)
+        return ids
 
     def _any_ids(self, text: Any, is_split_into_words: bool, options: dict[str, Any]) -> list[int]:
         if isinstance(text, str):
@@ -201,7 +203,8 @@ class QWenTokenizer(PreTrainedTokenizer):
             return [i for word in text for i in self._ids(word, **options)]
         if all(isinstance(item, int) for item in text):
             return list(text)
-        return self.convert_tokens_to_ids(list(text))
+        ids: list[int] = self.convert_tokens_to_ids(list(text))
+        return ids
 
     def _encode_plus(  # type: ignore[override]
         self,
@@ -255,7 +258,7 @@ class QWenTokenizer(PreTrainedTokenizer):
 
     # ---- decoding
 
-    def _decode(  # type: ignore[override]
+    def _decode(
         self,
         token_ids: int | list[int],
         skip_special_tokens: bool = False,
