@@ -182,7 +182,7 @@ def fit(model: QWenLMHeadModel, rows: Iterator[tuple[Any, Any]], phase: Phase, n
             tool.zero_grad(set_to_none=True)
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         bar.set_postfix_str(f"loss {mean:.3f}", refresh=False)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
 
 
 # --- the checkpoint folders ---
