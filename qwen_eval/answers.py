@@ -141,7 +141,7 @@ class ModelAnswers:
             self._saw(task, prompt)
         seeds = [digest([self.seed, task.item.id, task.item.sample]) for task, _ in asked]
         requests = self.engine.generate_requests(prompts, self.decoding, self.chat, seeds)
-        return (self._read(*asked[index], reply=reply) for index, reply in self.engine.generate(requests))
+        return (self._read(asked[index][0], asked[index][1], reply) for index, reply in self.engine.generate(requests))
 
     def _read(self, task: Task, request: Generate, reply: Any) -> tuple[Task, Any]:
         """A reply as the benchmark gets it; how it ended goes into the record."""
