@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.extras import need
 
+import jsonlines
+
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # One half of a surrogate pair, which JSON can name and no tokenizer can encode.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -209,13 +211,27 @@ def read_jsonl(path: Path, needs: Fields | Sequence[str] = ()) -> list[dict[str,
 
 def numbered_jsonl(path: Path, needs: Fields | Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
     """The same with the name of each line, for a check that comes later."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            said = error.msg if isinstance(error, json.JSONDecodeError) else one_line(error)
-            raise UserError(f"{where} is not JSON ({said})") from error
-        yield where, check_row(row, needs, where)
+    yield from numbered_rows(read_text(path), path, needs)
+
+
+def numbered_rows(text: str, path: Path, needs: Fields | Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same of a text that was read already; blank lines are passed over. path: what errors name."""
+    lines = text.split("\n")  # and nowhere else: a text in a row may hold other line ends, such as U+2028
+    numbers = (number for number, line in enumerate(lines, start=1) if line.strip())
+    reader = jsonlines.Reader(lines, loads=_loads)
+    try:
+        for number, row in zip(numbers, reader.iter(allow_none=True, skip_empty=True), strict=True):
+            where = f"{path} line {number}"
+            yield where, check_row(row, needs, where)
+    except jsonlines.InvalidLineError as error:
+        cause = error.__cause__ or error
+        said = cause.msg if isinstance(cause, json.JSONDecodeError) else one_line(cause)
+        raise UserError(f"{path} line {error.lineno} is not JSON ({said})") from error
+
+
+def _loads(line: str | bytes) -> Any:
+    """Python's own JSON: jsonlines would take orjson where it is installed, which reads other numbers and texts."""
+    try:
+        return json.loads(line)
+    except RecursionError as error:
+        raise ValueError(one_line(error)) from error

@@ -1,11 +1,11 @@
 """`--baseline DIR`: a paired comparison with an earlier run on the items that both have."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from qwen_eval.data.items import BOOLEAN, TEXT, WHOLE, Item, check_row
+from qwen_eval.data.readers import numbered_rows
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.stats import paired
 
@@ -25,18 +25,14 @@ class Baseline:
         if not path.exists():
             raise UserError(f"--baseline {folder} has no samples.jsonl")
         data = path.read_bytes()
-        lines = data[: data.rfind(b"\n") + 1].split(b"\n")  # a last line cut by a kill does not count
         self.marks: dict[str, bool] = {}
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{path} line {number}"
-            try:
-                row = check_row(json.loads(line.decode("utf-8-sig")), {"id": TEXT, "correct": BOOLEAN}, where)
-                name = mark_name(row["id"], check_row({"sample": 0, **row}, {"sample": WHOLE}, where)["sample"])
-            except (ValueError, RecursionError, UserError) as error:
-                raise UserError(f"{path} is not a samples.jsonl of this harness ({one_line(error)})") from error
-            self.marks[name] = row["correct"]  # of an item that was answered anew the last line counts
+        try:
+            text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig")  # a last line cut by a kill does not count
+            for where, row in numbered_rows(text, path, {"id": TEXT, "correct": BOOLEAN}):
+                sample = check_row({"sample": 0, **row}, {"sample": WHOLE}, where)["sample"]
+                self.marks[mark_name(row["id"], sample)] = row["correct"]  # of several lines of an item the last counts
+        except (UnicodeDecodeError, UserError) as error:
+            raise UserError(f"{path} is not a samples.jsonl of this harness ({one_line(error)})") from error
 
     def check(self, items: Iterable[Item]) -> None:
         """Raises UserError when there is nothing to compare."""
