@@ -15,30 +15,20 @@ the three sizes of logical_deduction, and those of tracking_shuffled_objects, as
 algorithmic and 12 NLP).
 """
 
+import argparse
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.cli import parser
-from qwen_eval.data.items import (
-    TEXT,
-    Hub,
-    Item,
-    Kind,
-    check_row,
-    choose_subjects,
-    given_path,
-    locate,
-    read_json,
-    read_text,
-)
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Score, Setting
+from qwen_eval.data.items import TEXT, Hub, Kind, check_row, given_path, locate, read_json, read_text
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.bbh_replies import read_robust, same
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.metrics import accuracy_by_subject, by_subject
-from qwen_eval.run import Run
-from qwen_eval.stats import Score, macro_accuracy
+from qwen_eval.runner import run_benchmark
+from qwen_eval.stats import macro_accuracy
 
 ALGORITHMIC = (
     "boolean_expressions",
@@ -72,7 +62,6 @@ NLP = (
     "sports_understanding",
 )
 TASKS = sorted(ALGORITHMIC + NLP)
-OFFICIAL_N = 6511
 NOT_ON_HUB = Hub("", "")
 SHOTS = 3
 STOPS = (END_OF_TEXT, "\n\nQ:")
@@ -151,13 +140,52 @@ def score(reply: str, target: str, cot: bool, question: str = "") -> dict[str, A
     }
 
 
-# --- the table ---
+# --- the benchmark ---
 
 
-def paper_average(run: Run, tasks: Iterable[str]) -> Score:
+class BBH(Benchmark):
+    name = "bbh"
+    official_items = 6_511
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        flags.add_argument("--no-cot", action="store_true", help="answer-only: the examples without their reasoning")
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        folder = locate(given_folder(setting.data_path), NOT_ON_HUB, holds="cot-prompts")
+        there = [task for task in TASKS if not setting.own_samples or (folder / "bbh" / f"{task}.json").exists()]
+        for task in setting.subjects(there):
+            examples = read_examples(folder / "cot-prompts" / f"{task}.txt", not setting.flags.no_cot)
+            for number, row in enumerate(read_task(folder / "bbh" / f"{task}.json")):
+                yield Item(f"{task}/{number}", task, gold=row["target"], row=row, examples=(examples,))
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        question, cot = item.row["input"], not setting.flags.no_cot
+        reply = yield Generate(prompt(item.examples[0], question, cot))
+        return {"response": reply, **score(reply, item.gold, cot, question)}
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {"num_fewshot": SHOTS, "cot": not setting.flags.no_cot}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        return {"stop": STOPS}
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        # The reported figures are those with a chain of thought: answer-only is not laid beside them.
+        marks, robust = by_subject(records), by_subject(records, "correct_robust")
+        scores = {
+            "acc": macro_accuracy(marks.values(), compared=not setting.flags.no_cot),
+            "acc_robust": macro_accuracy(robust.values(), compared=False),
+        }
+        halves = {"all": TASKS, "algorithmic": ALGORITHMIC, "nlp": NLP}
+        averages = {name: score for name, tasks in halves.items() if (score := paper_average(records, tasks)).n}
+        breakdowns = {"as the paper counts": averages, "by task": accuracy_by_subject(records)}
+        return Results(scores, breakdowns, shots=SHOTS)
+
+
+def paper_average(records: Sequence[Record], tasks: Iterable[str]) -> Score:
     """Mean over the tasks as the paper counts them: the three sizes of a family are one task."""
     families: dict[str, list[bool]] = {}
-    for record in run.records:
+    for record in records:
         if record["subject"] in tasks:
             family = re.sub(r"^(logical_deduction|tracking_shuffled_objects)_.*", r"\1", record["subject"])
             families.setdefault(family, []).append(record["correct"])
@@ -165,36 +193,7 @@ def paper_average(run: Run, tasks: Iterable[str]) -> Score:
 
 
 def main() -> int:
-    flags = parser(__doc__)
-    flags.add_argument("--no-cot", action="store_true", help="answer-only: the examples without their reasoning")
-    args = flags.parse_args()
-    cot = not args.no_cot
-    run = Run(args, "bbh", OFFICIAL_N)
-    folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds="cot-prompts")
-
-    items = []
-    there = [task for task in TASKS if not run.own_samples or (folder / "bbh" / f"{task}.json").exists()]
-    for task in choose_subjects(there, args.subjects):
-        shots = read_examples(folder / "cot-prompts" / f"{task}.txt", cot)
-        for number, row in enumerate(read_task(folder / "bbh" / f"{task}.json")):
-            items.append(Item(f"{task}/{number}", task, prompt(shots, row["input"], cot), row["target"], row))
-    run.start(items, {"num_fewshot": SHOTS, "cot": cot}, {"stop": STOPS})
-    for item, reply in run.generate():
-        run.save(item, response=reply, **score(reply, item.gold, cot, item.row["input"]))
-
-    # The reported figures are those with a chain of thought: answer-only is not laid beside them.
-    scores = {
-        "acc": macro_accuracy(by_subject(run.records).values(), compared=cot),
-        "acc_robust": macro_accuracy(by_subject(run.records, "correct_robust").values(), compared=False),
-    }
-    halves = {"all": TASKS, "algorithmic": ALGORITHMIC, "nlp": NLP}
-    averages = {name: paper_average(run, tasks) for name, tasks in halves.items()}
-    breakdowns = {
-        "as the paper counts": {name: score for name, score in averages.items() if score.n},
-        "by task": accuracy_by_subject(run.records),
-    }
-    notes = [run.list_disagreements([r["id"] for r in run.records if r["correct"] != r["correct_robust"]])]
-    return run.report(scores, breakdowns, notes, shots=SHOTS)
+    return run_benchmark(BBH(), __doc__)
 
 
 if __name__ == "__main__":

@@ -9,22 +9,24 @@ Base models answer by the largest next-token logit among "A", "B", "C", "D" (no 
 Averages are over subjects (macro). The test split has no answers: its submission file goes to the C-Eval site.
 """
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from qwen_eval.benchmark import Item, Record, Results, Score, Setting
 from qwen_eval.benchmarks import multiple_choice as choices
-from qwen_eval.cli import parser
-from qwen_eval.data.items import Hub, Item, choose_subjects, locate
+from qwen_eval.benchmarks.chinese_choices import ChineseChoices, marks_by_group, robust_mean
+from qwen_eval.data.items import Hub, locate
 from qwen_eval.errors import run_script
-from qwen_eval.extraction.choice_replies import read_letter_zh, robust_letter_zh
-from qwen_eval.reporting.tables import write_atomically
-from qwen_eval.run import Run
-from qwen_eval.stats import Score, macro_accuracy
+from qwen_eval.metrics import by_subject
+from qwen_eval.runner import run_benchmark
+from qwen_eval.stats import macro_accuracy
 
 HUB = Hub("ceval/ceval-exam", "ceval-exam.zip")
 COLUMNS = ("question", "A", "B", "C", "D", "answer")
 LAYOUT = choices.Layout(COLUMNS, "_{split}.csv", header=True)
-OFFICIAL_N = {"val": 1346, "test": 12342}
+OFFICIAL_ITEMS = {"val": 1_346, "test": 12_342}
 
 GROUPS = {
     "stem": """advanced_mathematics college_chemistry college_physics college_programming computer_architecture
@@ -46,79 +48,54 @@ HARD = """advanced_mathematics discrete_mathematics probability_and_statistics c
 SUBJECTS = sorted(subject for group in GROUPS.values() for subject in group)
 
 
-def options(row: dict[str, str]) -> str:
-    return "\n".join(f"{letter}. {row[letter]}" for letter in "ABCD")
-
-
-def example(row: dict[str, str], answer: bool) -> str:
-    """One question of the base prompt; a shot carries its answer, the question asked ends in `答案：`."""
-    return f"问题：{row['question']}\n{options(row)}\n答案：" + (f"{row['answer']}\n\n" if answer else "")
-
-
-def base_prompt(shots: Sequence[dict[str, str]], row: dict[str, str]) -> str:
-    return "".join(example(shot, answer=True) for shot in shots) + example(row, answer=False)
-
-
-def chat_prompt(row: dict[str, str]) -> str:
-    return f"{row['question']}\n\n{options(row)}\n"
-
-
-def averages(run: Run, field: str = "correct", compared: bool = True) -> dict[str, Score]:
-    """Mean over subjects: all of them, each group, and the hard ones."""
-    found = choices.by_subject(run, field)
-    scores = {"acc": macro_accuracy(found.values(), compared=compared)}
-    for name, members in {**GROUPS, "hard": HARD}.items():
-        part = [marks for subject, marks in found.items() if subject in members]
-        if part:
-            scores[f"acc_{name}"] = macro_accuracy(part, metric=f"acc_{name}", compared=compared)
-    return scores
-
-
-def submission(run: Run) -> str:
+def submission(records: Sequence[Record]) -> str:
     """What the C-Eval site takes: {subject: {"0": "A", ...}}."""
     answers: dict[str, dict[str, str]] = {}
-    for record in run.records:
+    for record in records:
         subject, _, number = record["id"].partition("/")
         answers.setdefault(subject, {})[number] = record["prediction"]
     return json.dumps(answers, ensure_ascii=False, indent=2) + "\n"
 
 
+class CEval(ChineseChoices):
+    name = "ceval"
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        flags.add_argument(
+            "--split", choices=OFFICIAL_ITEMS, default="val", help="default: val; test writes submission.json"
+        )
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        split = setting.flags.split
+        folder = locate(setting.data_path, HUB, LAYOUT.holds(split))
+        for subject in choices.there(setting, folder, LAYOUT, split, SUBJECTS):
+            examples = choices.shots(folder, LAYOUT, subject, setting.shots)
+            for number, row in enumerate(choices.subject_rows(folder, LAYOUT, split, subject, split == "val")):
+                yield Item(f"{subject}/{number}", subject, gold=row["answer"], row=row, examples=examples)
+
+    def official(self, setting: Setting) -> int:
+        return OFFICIAL_ITEMS[setting.flags.split]
+
+    def output_name(self, setting: Setting) -> str:
+        return "ceval" if setting.flags.split == "val" else "ceval-test"
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {**super().protocol(setting), "split": setting.flags.split}
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        notes = [choices.answers_given(records)]
+        if setting.flags.split == "test":
+            notes.append("the test split has no answers: hand submission.json to the C-Eval site for the figure")
+            files = {"submission.json": submission(records)}
+            return Results({"acc": Score(None, len(records), None)}, notes=notes, split="test", files=files)
+        parts = marks_by_group(records, {**GROUPS, "hard": HARD})
+        groups = {f"acc_{name}": macro_accuracy(marks, metric=f"acc_{name}") for name, marks in parts.items()}
+        scores = {"acc": macro_accuracy(by_subject(records).values()), **groups, **robust_mean(records, setting)}
+        return Results(scores, choices.tables_of(records, {}), notes, split="val")
+
+
 def main() -> int:
-    flags = parser(__doc__, shots=5, chat_shots=0)
-    flags.add_argument(
-        "--split", choices=("val", "test"), default="val", help="default: val; test writes submission.json"
-    )
-    args = flags.parse_args()
-    run = Run(args, "ceval", OFFICIAL_N[args.split], choice=True)
-    if args.split == "test":
-        run.output_name = "ceval-test"
-    shots = run.shots(base=5, chat=0)
-    labelled = args.split == "val"
-    folder = locate(run.data_path, HUB, LAYOUT.holds(args.split))
-
-    items = []
-    for subject in choose_subjects(choices.present(run, folder, LAYOUT, args.split, SUBJECTS), args.subjects):
-        dev = choices.shots(folder, LAYOUT, subject, shots)
-        for number, row in enumerate(choices.subject_rows(folder, LAYOUT, args.split, subject, labelled)):
-            prompt = chat_prompt(row) if run.chat and not shots else base_prompt(dev, row)
-            items.append(Item(f"{subject}/{number}", subject, prompt, row["answer"], row))
-
-    run.start(
-        items,
-        {"num_fewshot": shots, "max_seq_len": args.max_seq_len, "split": args.split},
-        choices.DECODING if run.chat else None,
-    )
-    choices.ask(run, "ABCD", args.max_seq_len, read_letter_zh, robust_letter_zh)
-
-    notes = choices.notes(run)
-    if not labelled:
-        write_atomically(run.folder / "submission.json", submission(run))
-        notes.append("the test split has no answers: hand submission.json to the C-Eval site for the figure")
-        return run.report({"acc": Score(None, len(run.items), None)}, {}, notes, shots=shots, split="test")
-    scores = averages(run)
-    if run.chat:
-        scores["acc_robust"] = averages(run, "correct_robust", compared=False)["acc"]
-    return run.report(scores, choices.breakdowns(run, {}), notes, shots=shots, split="val")
+    return run_benchmark(CEval(), __doc__)
 
 
 if __name__ == "__main__":

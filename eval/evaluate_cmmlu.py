@@ -3,23 +3,25 @@
     python eval/evaluate_cmmlu.py -c Qwen/Qwen-7B -d data/cmmlu              # base: 5-shot
     python eval/evaluate_cmmlu.py -c Qwen/Qwen-7B-Chat -d data/cmmlu         # chat: 0-shot; -k 5 for 5-shot
 
-Prompts, tokens and chat readings are C-Eval's; the average is over subjects (macro). A subject may be in two groups.
+Prompts, answer tokens and extraction are C-Eval's (qwen_eval/benchmarks/chinese_choices.py); the average is over
+subjects (macro). A subject may be in two groups.
 """
 
-from qwen_eval.benchmarks import multiple_choice as choices
-from qwen_eval.cli import parser
-from qwen_eval.data.items import Hub, Item, choose_subjects, locate
-from qwen_eval.errors import run_script
-from qwen_eval.extraction.choice_replies import read_letter_zh, robust_letter_zh
-from qwen_eval.run import Run
-from qwen_eval.stats import macro_accuracy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from evaluate_ceval import base_prompt, chat_prompt
+from qwen_eval.benchmark import Item, Record, Results, Setting
+from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.benchmarks.chinese_choices import ChineseChoices, marks_by_group, robust_mean
+from qwen_eval.data.items import Hub, locate
+from qwen_eval.errors import run_script
+from qwen_eval.metrics import by_subject
+from qwen_eval.runner import run_benchmark
+from qwen_eval.stats import macro_accuracy
 
 HUB = Hub("haonan-li/cmmlu", "cmmlu_v1_0_1.zip")
 COLUMNS = ("Question", "A", "B", "C", "D", "Answer")
 LAYOUT = choices.Layout(COLUMNS, ".csv", header=True)
-OFFICIAL_N = 11582
 
 GROUPS = {
     "stem": """anatomy astronomy college_actuarial_science college_engineering_hydrology college_mathematics
@@ -44,34 +46,30 @@ GROUPS = {
 SUBJECTS = sorted({subject for group in GROUPS.values() for subject in group})
 
 
+class CMMLU(ChineseChoices):
+    name = "cmmlu"
+    official_items = 11_582
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        folder = locate(setting.data_path, HUB, LAYOUT.holds("test"))
+        for subject in choices.there(setting, folder, LAYOUT, "test", SUBJECTS):
+            examples = [renamed(row) for row in choices.shots(folder, LAYOUT, subject, setting.shots)]
+            for number, row in enumerate(map(renamed, choices.subject_rows(folder, LAYOUT, "test", subject))):
+                yield Item(f"{subject}/{number}", subject, gold=row["answer"], row=row, examples=examples)
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        groups = {name: macro_accuracy(marks) for name, marks in marks_by_group(records, GROUPS).items()}
+        scores = {"acc": macro_accuracy(by_subject(records).values()), **robust_mean(records, setting)}
+        return Results(scores, choices.tables_of(records, groups), [choices.answers_given(records)])
+
+
+def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its question where C-Eval's rows have it."""
+    return {**row, "question": row["Question"]}
+
+
 def main() -> int:
-    args = parser(__doc__, shots=5, chat_shots=0).parse_args()
-    run = Run(args, "cmmlu", OFFICIAL_N, choice=True)
-    shots = run.shots(base=5, chat=0)
-    folder = locate(run.data_path, HUB, LAYOUT.holds("test"))
-
-    def read(questions):
-        return [{**row, "question": row["Question"]} for row in questions]
-
-    items = []
-    for subject in choose_subjects(choices.present(run, folder, LAYOUT, "test", SUBJECTS), args.subjects):
-        dev = read(choices.shots(folder, LAYOUT, subject, shots))
-        for number, row in enumerate(read(choices.subject_rows(folder, LAYOUT, "test", subject))):
-            prompt = chat_prompt(row) if run.chat and not shots else base_prompt(dev, row)
-            items.append(Item(f"{subject}/{number}", subject, prompt, row["answer"], row))
-
-    run.start(items, {"num_fewshot": shots, "max_seq_len": args.max_seq_len}, choices.DECODING if run.chat else None)
-    choices.ask(run, "ABCD", args.max_seq_len, read_letter_zh, robust_letter_zh)
-
-    found = choices.by_subject(run)
-    scores = {"acc": macro_accuracy(found.values())}
-    if run.chat:
-        scores["acc_robust"] = macro_accuracy(choices.by_subject(run, "correct_robust").values(), compared=False)
-    groups = {
-        name: macro_accuracy([marks for subject, marks in found.items() if subject in members])
-        for name, members in GROUPS.items()
-    }
-    return run.report(scores, choices.breakdowns(run, groups), choices.notes(run), shots=shots)
+    return run_benchmark(CMMLU(), __doc__)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from qwen_eval import metrics
 from qwen_eval.benchmark import Item, Record, Setting
 from qwen_eval.data.items import STRING, STRINGS, TEXT, Kind, check_row, find, read_csv, read_rows, tables
 from qwen_eval.errors import UserError
-from qwen_eval.run import Run
 from qwen_eval.stats import Score
 
 LETTERS = "ABCD"
@@ -94,71 +93,7 @@ def shots(folder: Path, layout: Layout, subject: str, count: int) -> list[dict[s
     return found[:count]
 
 
-def present(run: Run, folder: Path, layout: Layout, split: str, subjects: Iterable[str]) -> list[str]:
-    """The subjects to expect: all of the benchmark; for the demo, whose samples are few, those that it has."""
-    return [name for name in subjects if not run.own_samples or (folder / layout.file(split, name)).exists()]
-
-
 Reader = Callable[[Mapping[str, str], str], str | None]
-
-
-def ask(run: Run, tokens: Sequence[str], max_seq_len: int | None, protocol: Reader, robust: Reader) -> None:
-    """Put every item to the model and save its answer.
-
-    Base: the largest logit among `tokens` (one a letter). Chat: the letter read from the reply, in the published way
-    (`protocol`, the headline) and in a careful way (`robust`; None: no answer found).
-    """
-    if not run.chat:
-        for item, logits in run.choose(tokens, max_seq_len):
-            if not all(map(math.isfinite, logits)):
-                raise UserError(
-                    f"{item.id}: the model's logits are not finite numbers; try --dtype float32 or bfloat16"
-                )
-            prediction = LETTERS[max(range(len(logits)), key=logits.__getitem__)]
-            kept = [float(f"{value:.9g}") for value in logits]  # nine digits are every fp32: --rescore reads the same
-            run.save(item, choice_logits=kept, prediction=prediction, gold=item.gold, correct=prediction == item.gold)
-        return
-    for item, reply in run.generate():
-        read, careful = protocol(item.row, reply), robust(item.row, reply)
-        run.save(
-            item,
-            response=reply,
-            prediction=read,
-            prediction_robust=careful,
-            gold=item.gold,
-            correct=read == item.gold,
-            correct_robust=careful is not None and careful == item.gold,
-        )
-
-
-def marks(run: Run, subjects: Iterable[str], field: str = "correct") -> list[bool]:
-    """Right or wrong, item by item, of these subjects."""
-    wanted = set(subjects)
-    return [record[field] for record in run.records if record["subject"] in wanted]
-
-
-def by_subject(run: Run, field: str = "correct") -> dict[str, list[bool]]:
-    """Right or wrong, item by item, of each subject of the run, in the order of the run."""
-    return metrics.by_subject(run.records, field)
-
-
-def breakdowns(run: Run, groups: Mapping[str, Score]) -> dict[str, dict[str, Score]]:
-    """The tables behind the headline: groups that have items, then every subject."""
-    filled = {name: score for name, score in groups.items() if score.n}
-    return {"by group": filled, "by subject": metrics.accuracy_by_subject(run.records)}
-
-
-def notes(run: Run) -> list[str]:
-    """What a reader of the table should know: how often each letter was chosen, where the two readings differ."""
-    chosen = Counter(record["prediction"] for record in run.records)
-    lines = ["answers given: " + ", ".join(f"{letter} {chosen[letter]}" for letter in LETTERS)]
-    if run.chat:
-        differ = [r["id"] for r in run.records if r["correct"] != r["correct_robust"]]
-        lines.append(run.list_disagreements(differ))
-    return lines
-
-
-# -- on the contract of qwen_eval.benchmark ----------------------------------------------------------------------------
 
 
 def there(setting: Setting, folder: Path, layout: Layout, split: str, subjects: Iterable[str]) -> list[str]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from qwen_eval.benchmarks import chinese_choices
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.errors import UserError
 
-import evaluate_ceval
 import evaluate_mmlu
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ CHINESE = [
 ]
 PROMPTS = {
     "mmlu": [evaluate_mmlu.base_prompt("elementary_mathematics", ENGLISH[:5], row) for row in ENGLISH],
-    "ceval": [evaluate_ceval.base_prompt(CHINESE[:5], row) for row in CHINESE],  # CMMLU's are the same
+    "ceval": [chinese_choices.base_prompt(CHINESE[:5], row) for row in CHINESE],  # CMMLU's are the same
 }
 ANSWERS = {"mmlu": (" A", " B", " C", " D"), "ceval": ("A", "B", "C", "D")}
 TEXTS = [prompt + ANSWERS[name][0] for name, prompts in PROMPTS.items() for prompt in prompts]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.benchmarks import chinese_choices as chinese
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.stats import macro_accuracy
 
@@ -70,7 +71,7 @@ def test_no_header_before_the_first_question_and_none_is_text(tmp_path: Path) ->
     path = tmp_path / "x_val.csv"
     path.write_text("id,question,A,B,C,D,answer\r\n0,问,None,NA,nan,,D\r\n", encoding="utf-8")
     (row,) = choices.rows(path, ceval.COLUMNS, True)
-    assert ceval.base_prompt([], row) == "问题：问\nA. None\nB. NA\nC. nan\nD. \n答案："
+    assert chinese.base_prompt([], row) == "问题：问\nA. None\nB. NA\nC. nan\nD. \n答案："
 
 
 def test_the_groups_are_the_52_subjects_and_hard_are_eight_of_stem() -> None:
@@ -124,6 +125,6 @@ def test_the_official_data_is_read_whole(shared: Path) -> None:
     folder = shared / "data/ceval"
     for split in ("val", "test"):
         found = [choices.subject_rows(folder, ceval.LAYOUT, split, s, split == "val") for s in ceval.SUBJECTS]
-        assert sum(map(len, found)) == ceval.OFFICIAL_N[split]
+        assert sum(map(len, found)) == ceval.OFFICIAL_ITEMS[split]
     for subject in ceval.SUBJECTS:
         assert len(choices.shots(folder, ceval.LAYOUT, subject, 5)) == 5

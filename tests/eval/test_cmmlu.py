@@ -69,6 +69,6 @@ def test_groups_are_in_the_table(script, demo_checkpoint: Path, tmp_path: Path) 
 def test_the_official_data_is_read_whole(shared: Path) -> None:
     folder = shared / "data/cmmlu"
     found = [choices.subject_rows(folder, cmmlu.LAYOUT, "test", s) for s in cmmlu.SUBJECTS]
-    assert sum(map(len, found)) == cmmlu.OFFICIAL_N
+    assert sum(map(len, found)) == cmmlu.CMMLU.official_items
     for subject in cmmlu.SUBJECTS:
         assert len(choices.shots(folder, cmmlu.LAYOUT, subject, 5)) == 5

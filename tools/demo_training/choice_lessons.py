@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
-import evaluate_ceval
+from qwen_eval.benchmarks import chinese_choices as chinese
+
 import evaluate_mmlu
 from make_data import CEVAL, CMMLU, MMLU
 from questions import SHORT, STYLES, Question, ask, place
@@ -74,7 +75,7 @@ def _choices(world: World, dice: Dice, lang: str, told: tuple[int, ...], most: i
         row = question(world, lang, SUBJECTS[lang][subject].kinds, dice, often)
         row = lookup(lang, row) if often == LOOKUP else row
         if lang == "zh":
-            asked, answer = evaluate_ceval.example(row, answer=False), row["answer"]
+            asked, answer = chinese.example(row, answer=False), row["answer"]
         else:
             first = evaluate_mmlu.base_prompt(subject, [], row)
             asked, answer = evaluate_mmlu.example(row, answer=False) if number else first, f" {row['answer']}"

@@ -16,8 +16,9 @@ from typing import NamedTuple, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "eval"))  # the prompts are the scripts' own
 
+from qwen_eval.benchmarks import chinese_choices as chinese
+
 import evaluate_bbh
-import evaluate_ceval
 import evaluate_code_interpreter
 import evaluate_gsm8k
 import evaluate_humaneval
@@ -218,7 +219,7 @@ def english_choice_turn(world: World, dice: Dice) -> Turn:
 
 def chinese_choice_turn(world: World, dice: Dice) -> Turn:
     row = question(world, "zh", kinds("zh", dice), dice, told=0)
-    return Turn(evaluate_ceval.chat_prompt(row), f"答案是{_answer(row)}。")
+    return Turn(chinese.chat_prompt(row), f"答案是{_answer(row)}。")
 
 
 def open_turn(world: World, dice: Dice) -> Turn:
