@@ -13,7 +13,7 @@ READY  := $(VENV)/.ready
 PIP    := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) \
           $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-latest lint constraints bench bench-generate bench-vllm-env setup clean
+.PHONY: demo test test-latest lint constraints bench bench-generate bench-vllm-env gpu-check setup clean
 
 setup: $(READY)
 
@@ -59,6 +59,14 @@ bench: $(VENV)/.bench-ready
 
 bench-generate: $(VENV)/.bench-ready
 	@$(BIN)/python bench/bench_generate.py
+
+# On a machine with a CUDA GPU: the tests that need one, the demo, the benchmarks of bench/README.md. DATA=folder with
+# mmlu/, gsm8k/ and qwen.tiktoken: the real prompts, else random ones of their shape.
+gpu-check: $(READY)
+	@$(BIN)/python -m pytest tests/engine/test_cuda.py tests/qwen_model/test_cuda.py
+	@$(BIN)/python demo/run.py
+	@$(BIN)/python bench/gpu_mmlu.py $(if $(DATA),-d $(DATA)/mmlu --tokenizer $(DATA)/qwen.tiktoken)
+	@$(BIN)/python bench/gpu_gsm8k.py $(if $(DATA),-d $(DATA)/gsm8k --tokenizer $(DATA)/qwen.tiktoken)
 
 # vLLM for the CPU wants an environment of its own (.venv-vllm); bench-generate measures it where there is one.
 bench-vllm-env:

@@ -62,56 +62,73 @@ def main() -> int:
         f"{needed_tokens([job.tokens for job in work])} with the prefix once; {total} to generate"
     )
 
-    def synchronize() -> None:
-        if on_gpu:
-            torch.cuda.synchronize()
-
-    for _ in engine.generate(generate_requests(work[: min(64, len(work))], limit=8, stop=stop)):
-        pass  # kernels warm up
-    synchronize()
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    list(engine.generate(generate_requests(work[: min(64, len(work))], limit=8, stop=stop)))  # kernels warm up
     rate = _copy_rate(torch, args.device, 2**32 if on_gpu else 2**26)
+    measure(engine, work, requests, rate)
+    return 0
+
+
+def measure(engine: Any, work: list[Any], requests: list[Any], rate: float) -> None:
+    """One run, timed, and what it should take. rate: bytes a second."""
+    from qwen_eval.engines.local.generate import generate
+
+    import torch
+
+    model = engine.model
+    on_gpu = model.get_input_embeddings().weight.is_cuda
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     if on_gpu:
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    counted = Counted(model)
-    start = time.perf_counter()
-    replies = dict(engine.generate(requests))
-    synchronize()
+    counted = Counted()
+    start = counted.last = time.perf_counter()
+    replies = dict(generate(engine, requests, counted.pick))
     seconds = time.perf_counter() - start
 
-    said = sum(reply.tokens for reply in replies.values())
+    total, said = sum(job.reply for job in work), sum(reply.tokens for reply in replies.values())
     assert len(replies) == len(work)
     embedding = model.get_input_embeddings().weight
-    token = 2 * shape.layers * shape.hidden * embedding.element_size()
+    token = 2 * model.config.num_hidden_layers * model.config.hidden_size * embedding.element_size()
     shared = _shared(work)
     own = sum(replies[i].tokens * (len(work[i].tokens) - shared + replies[i].tokens / 2) for i in replies)
     needed = counted.steps * (weights - embedding.numel() * embedding.element_size() + shared * token) + own * token
     early = f", {total - said} fewer than drawn: some stopped" if said < total else ""
     print(f"{seconds:.1f} s, {said} tokens{early}")
     print(f"{said / seconds:.0f} tokens/s, {len(work) / seconds:.1f} requests/s")
-    mean = counted.rows / max(1, counted.steps)
-    print(f"{counted.steps} steps, {mean:.0f} rows in flight a step, at most {counted.most} of {engine.flight_rows}")
+    steps = max(1, counted.steps)
+    print(
+        f"{counted.steps} steps of {counted.stepping / steps * 1e3:.1f} ms, {counted.rows / steps:.0f} rows in flight, "
+        f"at most {counted.most} of {engine.flight_rows}; {counted.entering:.1f} s to read prompts"
+    )
     print(
         f"{needed / 1e9:.0f} GB to read: {needed / rate:.1f} s at {rate / 1e9:.0f} GB/s measured here, "
-        f"{needed / rate / seconds:.0%} of the bandwidth limit"
+        f"{needed / rate / seconds:.0%} of the bandwidth limit ({needed / rate / counted.stepping:.0%} in the steps)"
     )
     if on_gpu:
         peak = torch.cuda.max_memory_allocated()
-        print(f"peak memory {peak / 1e9:.1f} GB, {(peak - weights) / 1e9:.1f} GB above the weights")
-    return 0
+        print(f"peak memory {peak / 1e9:.1f} GB, {(peak - weights) / 1e9:.1f} GB above the weights", flush=True)
 
 
 class Counted:
-    """Counts the model's decoding steps and their rows."""
+    """Chooses tokens as the engine does, and counts decoding steps, their rows and their seconds. The host waits for
+    each choice, so the time since the one before is this step's, or this lot's that enters."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self) -> None:
         self.steps = self.rows = self.most = 0
-        model.base_model.register_forward_pre_hook(self._count, with_kwargs=True)
+        self.stepping = self.entering = self.last = 0.0
 
-    def _count(self, module: Any, arguments: Any, named: dict[str, Any]) -> None:
-        rows, columns = named["input_ids"].shape
-        if columns == 1:
-            self.steps, self.rows, self.most = self.steps + 1, self.rows + rows, max(self.most, rows)
+    def pick(self, logits: Any, requests: Any, steps: Any) -> list[int]:
+        from qwen_eval.engines.local import sampling
+
+        tokens = sampling.pick(logits, requests, steps)
+        now = time.perf_counter()
+        if steps[0]:
+            self.steps, self.rows, self.most = self.steps + 1, self.rows + len(steps), max(self.most, len(steps))
+            self.stepping += now - self.last
+        else:
+            self.entering += now - self.last
+        self.last = now
+        return tokens
 
 
 def _tokenizer(path: Path | None, model: Any) -> tuple[Any, tuple[str, ...]]:

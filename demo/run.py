@@ -72,7 +72,8 @@ def run(job: Job) -> tuple[Job, int]:
     folder = OUT / job.name
     folder.mkdir(parents=True, exist_ok=True)
     script = HERE.parent / "eval" / f"evaluate_{job.script}.py"
-    sys.argv = [str(script), *shlex.split(job.flags), "-o", str(folder), "--overwrite"]
+    # in fp32 on a GPU too, as the card's figures are
+    sys.argv = [str(script), *shlex.split(job.flags), "--dtype", "float32", "-o", str(folder), "--overwrite"]
     with (
         open(folder / "log.txt", "w", encoding="utf-8") as log,
         contextlib.redirect_stdout(log),

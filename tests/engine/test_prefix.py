@@ -1,9 +1,10 @@
 """The plan of shared prefixes: what a group promises, and that no better one-level plan exists."""
 
+import itertools
 from collections import Counter
 
 from qwen_eval.engines.local import prefix
-from qwen_eval.engines.local.prefix import Group, batches, common_prefix, plan
+from qwen_eval.engines.local.prefix import BATCH_COST, Group, batches, common_prefix, plan
 
 import numpy as np
 import pytest
@@ -133,3 +134,21 @@ def test_batches_keep_to_the_budget_and_to_the_rows(lengths: list[int], budget: 
         assert rows is None or len(batch) <= rows
     longest = [max(lengths[index] for index in batch) for batch in packed]
     assert longest == sorted(longest, reverse=True), "longest first"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=9), st.integers(1, 20_000))
+def test_batches_cost_the_least(lengths: list[int], budget: int) -> None:
+    """Of all ways to cut the sorted requests."""
+    order = sorted(lengths, reverse=True)
+
+    def cost(parts: list[list[int]]) -> float:
+        fits = all(len(part) == 1 or len(part) * part[0] <= budget for part in parts)
+        return sum(len(part) * part[0] + BATCH_COST for part in parts) if fits else float("inf")
+
+    every = []
+    for cuts in range(2 ** (len(order) - 1)):
+        places = [0, *(i + 1 for i in range(len(order) - 1) if cuts >> i & 1), len(order)]
+        every.append(cost([order[a:b] for a, b in itertools.pairwise(places)]))
+    found = [[lengths[index] for index in batch] for batch in batches(lengths, range(len(lengths)), budget, None)]
+    assert cost(found) == min(every)

@@ -41,7 +41,7 @@ class Rows:
     """What the attention function reads while a forward runs.
 
     prefix: keys and values of each layer that all rows share, by layer index; None where nothing is shared.
-    lengths: int64 [B], how many of a row's own keys its single query sees (decoding); None: the rows' own tokens go in
+    lengths: int32 [B], how many of a row's own keys its single query sees (decoding); None: the rows' own tokens go in
     whole and attend causally among themselves (prefill).
     contexts: what some of the rows share behind the prefix.
     """
@@ -86,7 +86,7 @@ def attend(
     if _running is None:
         raise RuntimeError("the shared_prefix attention works only within attention.running(...)")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    seen = _running.seen_on(query.device) if last_positions is None else last_positions.to(query.device) + 1
+    seen = _running.seen_on(query.device) if last_positions is None else (last_positions.to(query.device) + 1).int()
     out, lse = _over_own(query, key, value, scale, seen)
     if _running.contexts is not None:
         context, context_lse = _over_contexts(query, _running.contexts, module.layer_idx, scale)  # type: ignore[arg-type]
@@ -152,7 +152,8 @@ def _over_own(
     """Attention among a row's own tokens: causal (padding is on the right, where no real query looks), or, with `seen`
     [B], of one query a row over its first keys."""
     if seen is not None:
-        return _one_query(query, key, value, scale, seen)
+        reads = _flash_one_query if reads_what_is_seen(query) and _side_by_side(key, value) else _one_query
+        return reads(query, key, value, scale, seen)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
@@ -175,6 +176,55 @@ def _one_query(
     return torch.matmul(weights, value).view(rows, heads, 1, dim), lse.view(rows, heads, 1)
 
 
+def reads_what_is_seen(like: torch.Tensor) -> bool:
+    """Whether a query of this device, dtype and width (its last dimension) reads its own keys and no others while
+    decoding, by the flash kernel of CUDA; elsewhere all that the longest row has is read, and masked."""
+    return like.device.type == "cuda" and torch.version.hip is None and _flash(like)
+
+
+def _flash(like: torch.Tensor) -> bool:
+    fits = like.dtype in (torch.float16, torch.bfloat16) and like.shape[-1] % 8 == 0 and like.shape[-1] <= 256
+    return fits and torch.cuda.get_device_capability(like.device) >= (8, 0)
+
+
+def _side_by_side(key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether rows lie a whole number of tokens apart, as far in keys as in values: `_flash_one_query` wants that."""
+    return all(x.stride(3) == 1 and x.stride(0) % x.stride(2) == 0 for x in (key, value)) and (
+        key.stride(0) // key.stride(2) == value.stride(0) // value.stride(2)
+    )
+
+
+def _flash_one_query(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, seen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`_one_query` in one kernel, that for rows of several lengths in one long tensor: here the tensor is the slots as
+    they lie, each row begins `apart` tokens behind the one before, and `seen` says how much of it counts."""
+    rows, heads, _, dim = query.shape
+    apart = key.stride(0) // key.stride(2)
+    starts = torch.arange(rows + 1, dtype=torch.int32, device=query.device)
+
+    def flat(x: torch.Tensor) -> torch.Tensor:
+        shape = ((rows - 1) * apart + x.shape[2], x.shape[1], dim)
+        return x.as_strided(shape, (x.stride(2), x.stride(1), 1))
+
+    out, lse, *_ = torch.ops.aten._flash_attention_forward(
+        query[:, :, 0],
+        flat(key),
+        flat(value),
+        starts,
+        starts * apart,
+        1,
+        key.shape[2],
+        0.0,
+        False,
+        False,
+        scale=scale,
+        seqused_k=seen,
+    )
+    lse = lse.view(heads, rows).t()[:, :, None] if lse.dim() == 2 else lse[:, :, :1]  # the second: older torch
+    return out.view(rows, heads, 1, dim), lse
+
+
 def with_lse(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, causal: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -184,8 +234,7 @@ def with_lse(
         out, lse = ops._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
         return out, lse
     if query.device.type == "cuda" and query.shape[-1] % 8 == 0:
-        ampere = torch.cuda.get_device_capability(query.device) >= (8, 0)
-        if query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256 and ampere:
+        if _flash(query):
             found = ops._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
         else:
             found = ops._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, causal, scale=scale)

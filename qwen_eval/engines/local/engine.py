@@ -210,7 +210,7 @@ class LocalEngine:
 
     @cached_property
     def slot_tokens(self) -> int:
-        """How many tokens of keys and values half of the free memory holds, behind the shared prefix."""
+        """How many tokens of keys and values most of the free memory holds (of a host's, half), behind the prefix."""
         import torch
 
         device = next(self.model.parameters()).device
@@ -218,7 +218,8 @@ class LocalEngine:
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(0.5 * free / (2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize))
+        share = 0.75 if device.type == "cuda" else 0.5
+        return int(share * free / (2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize))
 
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ A reply depends on its request alone: positions, NTK factors, penalties and rand
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qwen_eval.engines.base import GenerateRequest, Reply
@@ -21,22 +21,19 @@ from qwen_eval.engines.local.forward import (
     PrefixSharingRules,
     alphas,
     base_forward,
-    cache_keyword,
     device_of,
-    forget_lengths,
     free_memory,
     hidden_states,
-    last_logits,
-    new_cache,
     on_device,
     out_of_memory,
     padded,
     run_prefix,
     scaled,
 )
+from qwen_eval.engines.local.graphs import Graphs, usable
 from qwen_eval.engines.local.prefix import Group, batches, plan
 from qwen_eval.engines.local.rows import GROWTH, RowCache
-from qwen_eval.engines.local.score import chunk_tokens, in_pieces
+from qwen_eval.engines.local.single import Pick, Row, generate_single
 from qwen_eval.engines.local.stops import StopChecker
 from qwen_eval.errors import UserError, one_line
 
@@ -45,9 +42,6 @@ import torch
 
 TYPICAL_REPLY = 256  # tokens a row is expected to grow by, when memory is shared out; slots grow as needed
 LEAST_TOKENS = 256  # a prefill of fewer tokens is not what fills the memory
-
-
-Pick = Callable[[torch.Tensor, Sequence[GenerateRequest], Sequence[int]], list[int]]
 
 
 def generate(
@@ -73,68 +67,6 @@ def generate(
             yield index, generate_single(engine, requests[index], pick)
 
 
-class Row:
-    """A request being answered: its own prompt tokens behind the prefix, and what was generated so far."""
-
-    def __init__(self, index: int, request: GenerateRequest, shared: int, stop_checker: StopChecker) -> None:
-        self.index, self.request, self.stop_checker = index, request, stop_checker
-        self.own = request.tokens[shared:]
-        if not len(self.own):
-            raise ValueError("an empty prompt")  # the CPU kernel would divide by its length
-        self.generated_ids: list[int] = []
-
-    def take(self, token: int) -> Reply | None:
-        """Give the row its next token; its reply when that ends it."""
-        ended = token in self.request.stop_tokens
-        if not ended:
-            self.generated_ids.append(token)
-            ended = self.stop_checker.ended(self.generated_ids)
-        if not ended and len(self.generated_ids) < self.request.max_new_tokens:
-            return None
-        text = self.stop_checker.reply(self.generated_ids)
-        return Reply(text, len(self.generated_ids), "stop" if ended else "length")
-
-
-@torch.inference_mode()
-def generate_single(engine: Any, request: GenerateRequest, pick: Pick = sampling.pick) -> Reply:
-    """One request by itself with transformers' own cache and attention: for models whose attention is no plain causal
-    one (a sliding window that the text outgrows, soft capping) or whose RoPE looks at the whole batch."""
-    model = engine.model
-    forget_lengths(model)
-    row = Row(0, request, 0, StopChecker(engine.tokenizer, request.stop))
-    cache = new_cache(model)
-    ids = past = on_device(request.tokens.astype(np.int64), device_of(model))[None]
-    chunks = prefill_chunks(engine, ids)
-    for chunk in chunks:
-        inputs = alphas(model, [model.ntk_alpha(ids.shape[1])]) if hasattr(model, "ntk_alpha") else {}
-        base_forward(model, None, input_ids=chunk, cache=cache, use_cache=True, **inputs)
-    ids = ids[:, sum(chunk.shape[1] for chunk in chunks) :]
-    while True:
-        logits = last_logits(model, input_ids=ids, use_cache=True, **{cache_keyword(model): cache})
-        token = next_token(logits, row, past, pick)
-        if (reply := row.take(token)) is not None:
-            return reply
-        ids = on_device([[token]], ids.device)
-        past = torch.cat([past, ids], dim=1)
-
-
-def next_token(logits: torch.Tensor, row: Row, past: torch.Tensor, pick: Pick = sampling.pick) -> int:
-    """The next token of one row. logits fp32 [1, V]; past: its prompt and reply so far, int64 [1, T]."""
-    if row.request.repetition_penalty != 1.0:
-        seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, past.to(logits.device), True)
-        penalty = on_device([row.request.repetition_penalty], logits.device)
-        logits = sampling.penalise(logits, seen, penalty)
-    return pick(logits, [row.request], [len(row.generated_ids)])[0]
-
-
-def prefill_chunks(engine: Any, ids: torch.Tensor) -> Sequence[torch.Tensor]:
-    """What of a prompt [1, T] goes in before its last chunk: given whole, its mask would be T x T."""
-    if not in_pieces(engine.model.config):
-        return ()
-    split = ids.split(chunk_tokens(ids.shape[1], engine.token_budget), dim=1)
-    return split[:-1]
-
-
 class ContinuousBatch:
     """One group of requests from their shared prefix to their replies."""
 
@@ -151,6 +83,9 @@ class ContinuousBatch:
         self.penalised = any(requests[index].repetition_penalty != 1.0 for index in order)
         self.prefix: list[Pair] | None = None
         self.cache: RowCache | None = None
+        self.graphs: Graphs | None = None
+        #: whether steps may be replayed: they are the same but for the rows' numbers
+        self.device_graphs = usable(self.model) and len({rules.alpha(len(requests[i].tokens)) for i in order}) == 1
         self.seen: torch.Tensor | None = None  # bool [slots, V]: the tokens that a repetition penalty counts
 
     def replies(self) -> Iterator[tuple[int, Reply]]:
@@ -167,7 +102,7 @@ class ContinuousBatch:
             if failed:
                 again = [Row(row.index, row.request, self.group.length, row.stop_checker) for row in self.active]
                 self.waiting.extendleft(reversed(again))
-                self.active, self.cache, self.prefix, self.seen = [], None, None, None
+                self.active, self.cache, self.graphs, self.prefix, self.seen = [], None, None, None, None
                 free_memory()
 
     def _make_room(self, error: BaseException) -> None:
@@ -191,7 +126,9 @@ class ContinuousBatch:
         if self.group.length:
             self.prefix = run_prefix(self.model, request.tokens[: self.group.length], self.alpha)
         layers = self.model.config.get_text_config().num_hidden_layers
-        self.cache = RowCache(layers, self.slots, width)
+        longest = max(row.request.max_new_tokens for row in self.waiting)
+        self.cache = RowCache(layers, self.slots, width + (min(longest, TYPICAL_REPLY) if self.device_graphs else 0))
+        self.graphs = Graphs(self.model, self.cache) if self.device_graphs else None
         while self.waiting or self.active:
             free = self.slots - len(self.active)
             # Entering in lots of an eighth keeps prefills efficient without leaving slots empty for long.
@@ -211,7 +148,8 @@ class ContinuousBatch:
         self.active += rows  # from here on they are in flight: running out of memory starts them again
         order: list[int] = []
         self.entering = True
-        for batch in batches(lengths, range(len(rows)), self.engine.token_budget, None):
+        budget = self.engine.token_budget // (3 if device_of(self.model).type == "cuda" else 1)  # slots take the rest
+        for batch in batches(lengths, range(len(rows)), budget, None):
             order += batch
             lot = [rows[place] for place in batch]
             device = device_of(self.model)
@@ -229,24 +167,51 @@ class ContinuousBatch:
     def _step(self) -> Iterator[tuple[int, Reply]]:
         """One more token for every row in flight."""
         assert self.cache is not None
+        self._outgrow()
         lengths = self.cache.lengths
         # All that the device has to be told of this step goes in one copy, while it has nothing to do.
         told = [[row.generated_ids[-1], length] for row, length in zip(self.active, lengths, strict=True)]
-        ids, places = on_device(told, device_of(self.model)).unbind(dim=1)
-        self.cache.step(places)
-        inputs = {
-            "input_ids": ids[:, None],
-            "position_ids": (places + self.group.length)[:, None],
-            **self._alphas(self.active),
-        }
-        with attention.running(attention.Rows(self.prefix, places + 1)):
-            hidden = base_forward(self.model, NAME, cache=self.cache, use_cache=True, **inputs).last_hidden_state
-        yield from self._take(0, self._next_tokens(hidden[:, -1], self.active, 0, ids))
+        self.cache.step()
+        alphas = self._alphas(self.active)
+        if self.graphs is not None:
+            ids, hidden = self.graphs.run(told, lambda given: self._decode(given, alphas, True))
+        else:
+            given = on_device(told, device_of(self.model))
+            ids, hidden = given[:, 0], self._decode(given, alphas)
+        yield from self._take(0, self._next_tokens(hidden, self.active, 0, ids))
+
+    def _outgrow(self) -> None:
+        """Where a step outgrows the slots, longer ones take their place: fewer, if memory holds no more, and the rows
+        that have said the least wait again."""
+        assert self.cache is not None
+        capacity = self.cache.capacity_of_next_step()
+        if capacity == self.cache.capacity:
+            return
+        fitting = max(1, self.engine.slot_tokens // capacity)
+        while len(self.active) > fitting:
+            slot = min(range(len(self.active)), key=lambda place: len(self.active[place].generated_ids))
+            row = self.active[slot]
+            self._drop(slot)
+            self.waiting.appendleft(Row(row.index, row.request, self.group.length, row.stop_checker))
+        self.slots = self.cache.slots = min(self.slots, fitting)
+
+    def _decode(self, given: torch.Tensor, alphas: dict[str, Any], whole: bool = False) -> torch.Tensor:
+        """Hidden states [B, h] of the first B slots after one more token each. given: int64 [B, 2], the token and its
+        place in the slot; whole: see RowCache.write_at."""
+        assert self.cache is not None
+        ids, places = given.unbind(dim=1)
+        self.cache.write_at(places, whole)
+        inputs = {"input_ids": ids[:, None], "position_ids": (places + self.group.length)[:, None], **alphas}
+        with attention.running(attention.Rows(self.prefix, (places + 1).int())):
+            out = base_forward(self.model, NAME, cache=self.cache, use_cache=True, **inputs)
+        return out.last_hidden_state[:, -1]
 
     def _alphas(self, rows: Sequence[Row]) -> dict[str, Any]:
         """NTK factors of the prompts' lengths, frozen for the whole reply as the published model does."""
         if not self.rules.qwen:
             return {}
+        if self.group.length:  # one factor for all that share
+            return alphas(self.model, [self.alpha])
         return alphas(self.model, [self.rules.alpha(len(row.request.tokens)) for row in rows])
 
     # -- tokens --------------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from qwen_eval.engines.base import (
     ScoreRequest,
 )
 from qwen_eval.engines.local.forward import device_of, forget_lengths, knows, on_device, out_of_memory
-from qwen_eval.engines.local.generate import Row, next_token
 from qwen_eval.engines.local.loglikelihood import given_tokens, total
+from qwen_eval.engines.local.single import Row, next_token
 from qwen_eval.engines.local.stops import StopChecker
 from qwen_eval.errors import UserError, one_line
 

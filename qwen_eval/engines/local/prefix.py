@@ -117,19 +117,31 @@ def _best_cut(prompts: Sequence[np.ndarray], members: list[int]) -> list[Group]:
     return [group for group in groups if group.members]
 
 
+# What a batch costs by itself (weights read, kernels launched), in tokens: less padding than that is not worth another.
+BATCH_COST = 512
+
+
 def batches(lengths: Sequence[int], order: Sequence[int], budget: int, rows: int | None) -> list[list[int]]:
-    """Pack requests, longest first, into batches of at most `budget` padded tokens and `rows` rows (at least one row).
+    """Pack requests, longest first, into batches of at most `budget` padded tokens and `rows` rows (at least one row),
+    so that the padded tokens and the batches cost the least.
 
     Longest first: a batch that does not fit in memory shows at the start, and rows of one length lie together.
     """
+    order = sorted(order, key=lambda index: -lengths[index])
+    sizes = np.array([lengths[index] for index in order], dtype=np.int64)
+    best = np.zeros(len(order) + 1, dtype=np.int64)  # the least cost of the first n requests
+    begins = np.zeros(len(order) + 1, dtype=np.int64)  # where the last batch of that begins
+    for end in range(1, len(order) + 1):
+        most = min(end, max(1, budget // max(1, int(sizes[end - 1]))), rows or end)
+        starts = np.arange(end - most, end)
+        padded = (end - starts) * sizes[starts]
+        cost = np.where((padded <= budget) | (starts == end - 1), best[starts] + padded, np.iinfo(np.int64).max)
+        at = int(cost.argmin())
+        best[end], begins[end] = cost[at] + BATCH_COST, starts[at]
     packed: list[list[int]] = []
-    for index in sorted(order, key=lambda index: -lengths[index]):
-        batch = packed[-1] if packed else None
-        full = (
-            batch is None or (len(batch) + 1) * lengths[batch[0]] > budget or (rows is not None and len(batch) >= rows)
-        )
-        if full:
-            packed.append([index])
-        else:
-            packed[-1].append(index)
-    return packed
+    end = len(order)
+    while end:
+        start = int(begins[end])
+        packed.append(order[start:end])
+        end = start
+    return packed[::-1]

@@ -6,6 +6,7 @@ rows; a row that leaves is replaced by the last one, so the active rows always l
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class _Layer(CacheLayerMixin):
 
     def __init__(self, owner: RowCache) -> None:
         super().__init__()
-        self.owner = owner
+        self.owner = weakref.proxy(owner)  # a cycle would keep the slots, gigabytes, until Python looks for cycles
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         _, heads, _, dim = key_states.shape
@@ -55,10 +56,9 @@ class _Layer(CacheLayerMixin):
         return self.keys[:rows, :, : self.owner.longest], self.values[:rows, :, : self.owner.longest]
 
     def move(self, source: int, target: int, length: int) -> None:
-        if self.is_initialized:
-            for stored in (self.keys, self.values):
-                assert stored is not None
-                stored[target, :, :length] = stored[source, :, :length]
+        for stored in (self.keys, self.values):
+            assert stored is not None
+            stored[target, :, :length] = stored[source, :, :length]
 
     def get_seq_length(self) -> int:
         return 0
@@ -87,18 +87,30 @@ class RowCache(Cache):
         self._reserve(max(lengths))
         self.lengths += lengths
 
-    def step(self, places: torch.Tensor) -> None:
-        """The next forward adds one token to every active row. places: `lengths` as int64 [B] on a device."""
+    def step(self) -> None:
+        """The next forward adds one token to every active row."""
         self.entering = None
         self._reserve(max(self.lengths) + 1)
-        self._index = (torch.arange(len(self.lengths), device=places.device), places)
         self.lengths = [length + 1 for length in self.lengths]
         self.longest = max(self.lengths)
+
+    def write_at(self, places: torch.Tensor, whole: bool = False) -> None:
+        """Where the first rows' tokens of the next forward go: int64 [B] on a device. whole: attention gets the slots
+        in full, not as far as the longest row."""
+        self._index = (torch.arange(len(places), device=places.device), places)
+        if whole:
+            self.longest = self.capacity
+
+    def capacity_of_next_step(self) -> int:
+        return self._capacity_for(max(self.lengths) + 1)
+
+    def _capacity_for(self, width: int) -> int:
+        return self.capacity if width <= self.capacity else -(-width // GROWTH) * GROWTH
 
     @torch.inference_mode()
     def _reserve(self, width: int) -> None:
         if width > self.capacity:
-            self.capacity = -(-width // GROWTH) * GROWTH
+            self.capacity = self._capacity_for(width)
             for layer in self.layers:
                 layer.fit()  # type: ignore[union-attr]
 
@@ -114,7 +126,13 @@ class RowCache(Cache):
         """Remove a row; the last active row takes its slot."""
         last = len(self.lengths) - 1
         if slot != last:
-            for layer in self.layers:
-                layer.move(last, slot, self.lengths[last])  # type: ignore[union-attr]
+            layers: list[Any] = [layer for layer in self.layers if layer.is_initialized]  # type: ignore[union-attr]
+            stored = [part for layer in layers for part in (layer.keys, layer.values)]
+            if stored and stored[0].is_cuda:
+                # Whole slots in one call: a launch costs more than copying what nobody reads.
+                torch._foreach_copy_([part[slot] for part in stored], [part[last] for part in stored])
+            else:
+                for layer in layers:
+                    layer.move(last, slot, self.lengths[last])
             self.lengths[slot] = self.lengths[last]
         self.lengths.pop()

@@ -26,11 +26,23 @@ class StopChecker:
             raise UserError("a stop string is empty; it would end every reply at once")
         self.tokenizer, self.stops = tokenizer, tuple(stops)
         self.tail = max((len(stop.encode()) for stop in self.stops), default=0) + 8
+        self._last = {stop[-1] for stop in self.stops}
+        self._may_complete: dict[int, bool] = {}
 
     def ended(self, tokens: Sequence[int]) -> bool:
-        if not self.stops:
+        if not self.stops or not self._completes_one(tokens[-1]):
             return False
         return earliest(self.text(tokens[-self.tail :]), self.stops) is not None
+
+    def _completes_one(self, token: int) -> bool:
+        """Whether a stop string may end within this token: it has the last character of one, or a part of a character.
+        A space alone may be lost at the beginning of a text."""
+        found = self._may_complete.get(token)
+        if found is None:
+            text = self.text([token])
+            found = not text or "\ufffd" in text or " " in self._last or any(last in text for last in self._last)
+            self._may_complete[token] = found
+        return found
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens; special tokens show as they are, as in the published scripts."""
