@@ -12,34 +12,22 @@ Programs run in the sandbox (qwen_eval/sandbox), never here. protocol: the reply
 (extraction/programs.py): what the tests use, wherever it stands in the reply, with all that it needs, and nothing else.
 """
 
+import argparse
 import ast
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmarks import code as scoring
-from qwen_eval.cli import parser
-from qwen_eval.data.items import (
-    STRING,
-    STRINGS,
-    TEXT,
-    TEXTS,
-    WHOLE,
-    Hub,
-    Item,
-    choose_subjects,
-    locate_files,
-    no_duplicates,
-    tables,
-)
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots, Solution
+from qwen_eval.benchmarks import code
+from qwen_eval.data.items import STRING, STRINGS, TEXT, TEXTS, WHOLE, Hub, locate_files, no_duplicates, tables
 from qwen_eval.data.items import read_rows as read_table
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import programs
 from qwen_eval.extraction.python_source import parsed
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_lines
-from qwen_eval.run import Run
-from qwen_eval.sandbox import Check, Sandbox, warn_unsandboxed
+from qwen_eval.runner import run_benchmark
+from qwen_eval.sandbox import Check
 
 HUB = Hub("google-research-datasets/mbpp", "full/test-00000-of-00001.parquet")
 HUB_SHOTS = Hub("google-research-datasets/mbpp", "full/prompt-00000-of-00001.parquet")
@@ -51,7 +39,6 @@ FILES = (
     *tables("sanitized", "test"),
 )
 SHOT_FILES = (*tables("full", "prompt"), *tables("", "prompt"), *tables("sanitized", "prompt"))
-OFFICIAL_N = 500
 TEST_IDS = range(11, 511)
 SHOT_IDS = (2, 3, 4)
 FIELDS = {"task_id": WHOLE, "code": TEXT, "test_list": TEXTS}
@@ -78,7 +65,7 @@ def read_rows(paths: Iterable[Path]) -> dict[int, dict[str, Any]]:
     return tasks
 
 
-def load(given: str | None) -> dict[int, dict[str, Any]]:
+def read_tasks(given: str | None) -> dict[int, dict[str, Any]]:
     """All tasks needed: on the hub, and in a folder from there, the shots lie in a file of their own."""
     rows = read_rows(locate_files(given, HUB, FILES))
     if all(number in rows for number in SHOT_IDS):
@@ -145,70 +132,68 @@ def check(row: dict[str, Any], program: str) -> Check:
     return Check(program, test, tuple(sorted(used & made)), modules=tuple(sorted(used & imported)), seconds=SECONDS)
 
 
-def jobs(asked: Iterable[tuple[Item, str]], run: Run) -> Iterator[tuple[Any, list[Check]]]:
-    """For each reply what to remember of it, and its checks: protocol, and robust where it is another program. The
-    `solution` of an EvalPlus file is a program as it is."""
-    for item, reply in asked:
-        whole = run.replies is not None and "solution" in run.replies.by_key[item.key]
-        protocol = check(item.row, reply if whole else cut(reply))
-        robust = plain_lines(reply) if whole else program_robust(reply, set(protocol.names))
-        checks = [protocol]
-        if robust.rstrip("\n") != protocol.program.rstrip("\n"):
-            checks.append(replace(protocol, program=robust))
-        yield (item, reply), checks
+def read_programs(row: dict[str, Any], reply: str) -> tuple[str, str]:
+    """(the program by the protocol, the program by the robust extraction). A `solution` of a file of replies is a
+    program as it is."""
+    if isinstance(reply, Solution):
+        return reply, plain_lines(reply)
+    return cut(reply), program_robust(reply, set(check(row, "").names))
 
 
-# --- the run ---
+# --- the benchmark ---
+
+
+class MBPP(Benchmark):
+    name = "mbpp"
+    official_items = len(TEST_IDS)
+    shots = Shots(base=len(SHOT_IDS), chat=len(SHOT_IDS))
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        code.add_flags(flags)
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        if setting.shots > len(SHOT_IDS):
+            raise UserError(f"-k {setting.shots}: the protocol has {len(SHOT_IDS)} examples")
+        setting.subjects(["test"])
+        rows = read_tasks(setting.data_path)
+        shots = SHOT_IDS[: setting.shots]
+        if missing := [number for number in shots if number not in rows]:
+            raise UserError(f"the data has no task {missing[0]}, one of the examples")
+        examples = [rows[number] for number in shots]
+        for number in (number for number in TEST_IDS if number in rows):
+            for sample in range(code.samples_each(setting.flags, setting.given)):
+                row = rows[number]
+                yield Item(f"MBPP/{number}", "test", gold="passed", row=row, examples=examples, sample=sample)
+
+    def outside(self, setting: Setting) -> tuple[str, Iterable[str]]:
+        others = [f"MBPP/{number}" for number in read_tasks(setting.data_path) if number not in TEST_IDS]
+        return "tasks outside 11 to 510", others  # the examples, and EvalPlus's tasks go on to 809
+
+    def services(self, setting: Setting) -> Mapping[type, Any]:
+        return {Check: code.Programs(setting.flags)}
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        reply = yield Generate(prompt(item.row, item.examples))
+        program, robust = read_programs(item.row, reply)
+        verdict = yield check(item.row, program)
+        record = {"response": reply, **code.verdict_fields(verdict)}
+        if not verdict.passed and robust.rstrip("\n") != program.rstrip("\n"):  # see extraction/programs.py
+            record["correct_robust"] = (yield check(item.row, robust)).passed
+        return record
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {"num_fewshot": setting.shots, "num_samples": code.samples_each(setting.flags, setting.given)}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        return {"repetition_penalty": 1.0} if setting.chat else {"stop": (END_OF_TEXT, DONE)}
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        robust = code.pass_scores(records, "correct_robust", "_robust", compared=False)
+        return Results(code.pass_scores(records) | robust)
 
 
 def main() -> int:
-    flags = parser(__doc__, shots=len(SHOT_IDS))
-    scoring.add_flags(flags)
-    args = flags.parse_args()
-    run = Run(args, "mbpp", OFFICIAL_N)
-    shots = run.shots(base=len(SHOT_IDS), chat=len(SHOT_IDS))
-    if shots > len(SHOT_IDS):
-        raise UserError(f"-k {shots}: the protocol has {len(SHOT_IDS)} examples")
-    choose_subjects(["test"], args.subjects)
-    rows = load(run.data_path)
-    if shots and (missing := [number for number in SHOT_IDS[:shots] if number not in rows]):
-        raise UserError(f"the data has no task {missing[0]}, one of the examples")
-    worked = [rows[number] for number in SHOT_IDS[:shots]]
-    outside = [f"MBPP/{number}" for number in rows if number not in TEST_IDS]
-    if run.replies:  # EvalPlus's tasks go on to 809
-        run.replies.leave_out(outside)
-    each = scoring.samples_each(args, run.replies.by_key if run.replies else None)
-    run.official_n = run.official_n and run.official_n * each
-    items = [
-        Item(f"MBPP/{number}", "test", prompt(rows[number], worked), "passed", rows[number], sample)
-        for number in TEST_IDS
-        if number in rows
-        for sample in range(each)
-    ]
-    with Sandbox(workers=args.workers, allow_unsandboxed=args.allow_unsandboxed) as sandbox:
-        warn_unsandboxed(sandbox)
-        decoding = {"repetition_penalty": 1.0} if run.chat else {"stop": (END_OF_TEXT, DONE)}
-        run.start(items, {"num_fewshot": shots, "num_samples": each}, decoding)
-        for (item, reply), verdicts in sandbox.check_stream(jobs(run.generate(), run)):
-            protocol, robust = verdicts[0], verdicts[-1]
-            run.save(
-                item,
-                response=reply,
-                prediction=protocol.status,
-                gold="passed",
-                correct=protocol.passed,
-                correct_robust=protocol.passed or robust.passed,  # see qwen_eval/extraction/programs.py
-                message=protocol.message,
-                seconds=protocol.seconds,
-            )
-
-    records = run.records
-    scores = scoring.pass_scores(records) | scoring.pass_scores(records, "correct_robust", "_robust", compared=False)
-    differ = [record["id"] for record in records if record["correct"] != record["correct_robust"]]
-    notes = [run.list_disagreements(differ), scoring.isolation_note(sandbox)]
-    if run.replies and run.replies.left_out:
-        notes.append(f"{run.replies.left_out} replies to tasks outside 11 to 510 left out")
-    return run.report(scores, notes=notes, shots=shots, extra={"sandbox": sandbox.describe()})
+    return run_benchmark(MBPP(), __doc__)
 
 
 if __name__ == "__main__":

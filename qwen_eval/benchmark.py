@@ -224,6 +224,8 @@ class Benchmark:
     scores_choices: ClassVar[bool] = False
     #: each subject has reported figures of its own, so that --subjects leaves the set whole
     figures_per_subject: ClassVar[bool] = False
+    #: a reply is read twice, by the protocol's extraction and by a robust one: where they differ, items are listed
+    two_extractions: ClassVar[bool] = True
     #: items that are under way at the same time (None: all), where each holds something large
     items_at_a_time: ClassVar[int | None] = None
 
@@ -276,6 +278,11 @@ class Benchmark:
     def services(self, setting: Setting) -> Mapping[type, AbstractContextManager[Service]]:
         """Who answers requests that are not the model's: kind of request -> service, entered for the run."""
         return {}
+
+    def outside(self, setting: Setting) -> tuple[str, Iterable[str]]:
+        """--rescore: what to call rows of the data that are no items, such as examples, and their ids. Given replies to
+        them are left out, and a note counts them."""
+        return "", ()
 
     def turns_of(self, given: Mapping[str, Any], text: str) -> Sequence[str]:
         """--rescore: the replies, turn by turn, in one line of a file of replies."""

@@ -91,6 +91,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
     baseline = Baseline(flags.baseline) if flags.baseline else None
     items = benchmark.choose_items(loaded, setting)
     if target.replies is not None:
+        target.replies.leave_out(*benchmark.outside(setting))
         items = target.replies.match(loaded, items, part=bool(flags.subjects))
     if baseline:
         baseline.check(items)

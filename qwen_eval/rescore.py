@@ -60,7 +60,7 @@ class Replies:
         self.have_logits = "choice_logits" in self.given[0].fields
         self.by_key: dict[tuple[str, int], dict[str, Any]] = {}
         self.left_out = 0
-        self._outside: set[str] = set()
+        self._outside, self._what = set[str](), ""
         for given in self.given:
             self._put((f"{given.hint}/{given.names[0]}".lstrip("/"), given.sample), given)
 
@@ -69,9 +69,16 @@ class Replies:
             raise UserError(f"{given.where}: duplicate id {key[0]!r}")
         self.by_key[key] = given.fields
 
-    def leave_out(self, ids: Iterable[str]) -> None:
-        """Ids of the data that are no test items, but examples for the prompt: replies to them are left out."""
-        self._outside |= {name.casefold() for name in ids}
+    def leave_out(self, what: str, ids: Iterable[str]) -> None:
+        """Ids of the data that are no test items, but examples for the prompt: replies to them are left out.
+
+        what: to call them in the note.
+        """
+        self._what, self._outside = what, {name.casefold() for name in ids}
+
+    def notes(self) -> list[str]:
+        """How many replies are left out."""
+        return [f"{self.left_out} replies to {self._what} left out"] if self.left_out else []
 
     def match(self, loaded: Sequence[Item], chosen: Sequence[Item], part: bool) -> list[Item]:
         """The chosen items that have a reply.

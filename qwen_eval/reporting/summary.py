@@ -91,7 +91,7 @@ def _write(
 def _disagreements(run: Run) -> list[str]:
     """Where replies are read, the items on which the two extractions differ: as a file, and the note that says so."""
     records = run.records
-    if not any(record.get("response") for record in records):
+    if not run.benchmark.two_extractions or not any(record.get("response") for record in records):
         return []
     ids = [record["id"] for record in records if run.benchmark.disagree(record)]
     write_atomically(run.folder / "disagreements.txt", "".join(f"{name}\n" for name in ids))
@@ -153,6 +153,7 @@ def _score_json(run: Run, line: tables.Line, shots: int | None, split: str) -> d
 def _notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:
     records, target = run.records, run.target
     notes = [target.mode_note] if target.mode_note else []
+    notes += target.replies.notes() if target.replies is not None else []
     notes += run.missing.notes(len(records)) + endpoint_notes(target.requests, records)
     notes += _verdict_notes(run, lines)
     if cut := sum(bool(record.get("cut")) for record in records):

@@ -3,18 +3,19 @@
 import json
 import sys
 
+from qwen_eval.benchmark import Item, Setting, Solution, answered
 from qwen_eval.errors import UserError
-from qwen_eval.sandbox import Sandbox
+from qwen_eval.sandbox import Sandbox, Verdict
 from tests.eval import stand_ins
 
 import evaluate_mbpp
 import pytest
-from evaluate_mbpp import check, cut, load, program_robust, prompt
+from evaluate_mbpp import MBPP, check, cut, program_robust, prompt, read_tasks
 
 
 @pytest.fixture(scope="module")
 def rows(data_of):
-    return load(str(data_of("mbpp")))
+    return read_tasks(str(data_of("mbpp")))
 
 
 @pytest.fixture
@@ -83,8 +84,26 @@ def test_what_the_tests_take_from_a_program(rows):
         check({**rows[11], "code": "x = 1"}, "")
 
 
+def test_an_item_is_scored_from_a_list_of_answers(rows):
+    def record(reply, *verdicts):
+        item = Item("MBPP/11", "test", gold="passed", row=rows[11])
+        return answered(MBPP().evaluate(item, Setting()), reply, *verdicts)
+
+    def marks(record):
+        return record["prediction"], record["correct"], record["correct_robust"]
+
+    passed, failed = Verdict(True, "passed", "", 0.1), Verdict(False, "failed", "AssertionError: no", 0.1)
+    code = "def remove_Occ(s, ch):\n    return s"
+    right = record(f"{code}\n[DONE]", passed)
+    assert marks(right) == ("passed", True, True) and right["response"] == f"{code}\n[DONE]"
+    fenced = record(f"```python\n{code}\n```", failed, passed)  # another program by the robust extraction
+    assert marks(fenced) == ("failed", False, True) and fenced["message"] == "AssertionError: no"
+    assert marks(record(code, failed)) == ("failed", False, False)  # the same program: asked once
+    assert marks(record(Solution(f"```python\n{code}\n```"), failed)) == ("failed", False, False)
+
+
 def test_the_sanitized_tasks_are_data_too(shared, rows, rescore, tmp_path):
-    sanitized = load(str(shared / "data/mbpp/sanitized-mbpp.json"))
+    sanitized = read_tasks(str(shared / "data/mbpp/sanitized-mbpp.json"))
     assert len(sanitized) == 427 and sum(number in evaluate_mbpp.TEST_IDS for number in sanitized) == 257
     text = prompt(sanitized[11], [sanitized[number] for number in (2, 3, 4)])
     assert "your task: Write a function to find the shared elements from the given two lists." in text
@@ -114,7 +133,7 @@ def test_a_sanitized_task_with_a_broken_field_is_named(tmp_path):
     row = {"task_id": 2, "prompt": "p", "code": "c", "test_imports": "import math", "test_list": ["assert 1"]}
     (tmp_path / "sanitized-mbpp.json").write_text(json.dumps([row]))
     with pytest.raises(UserError, match="row 0: 'test_imports' is \"import math\", not a list of texts"):
-        load(str(tmp_path))
+        read_tasks(str(tmp_path))
 
 
 def test_references_and_empty_programs(rescore, rows):
@@ -149,7 +168,7 @@ def test_a_program_that_overrides_a_builtin_does_not_answer_for_the_tests(rescor
 
 
 def test_the_tasks_that_stand_in_for_published_ones_are_sound(tmp_path):
-    tasks = load(str(stand_ins.write("mbpp", tmp_path)))
+    tasks = read_tasks(str(stand_ins.write("mbpp", tmp_path)))
     chosen = [tasks[number] for number in stand_ins.MBPP]
     with Sandbox(workers=1, without=["nothing"]) as sandbox:
         assert all(verdict.passed for verdict in sandbox.check_many(check(row, row["code"]) for row in chosen))

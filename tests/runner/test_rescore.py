@@ -67,9 +67,10 @@ def test_replies_to_the_worked_examples_are_left_out(tmp_path: Path) -> None:
     replies, items = Replies(path), problems("MBPP", range(11, 14))
     with pytest.raises(UserError, match=r"unknown id '2' \(1 of 2 fit no item\)"):
         replies.match(items, items, part=False)
-    replies.leave_out(["MBPP/2"])
+    replies.leave_out("the examples", ["MBPP/2"])
     assert [item.id for item in replies.match(items, items, part=False)] == ["MBPP/11"]
     assert replies.left_out == 1
+    assert replies.notes() == ["1 replies to the examples left out"]
 
 
 # -- lm-evaluation-harness -----------------------------------------------------------------------------------------

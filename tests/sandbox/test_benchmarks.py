@@ -25,7 +25,7 @@ def humaneval(shared):
 
 @pytest.fixture(scope="module")
 def mbpp(shared):
-    return list(evaluate_mbpp.load(str(shared / "data/mbpp")).values())
+    return list(evaluate_mbpp.read_tasks(str(shared / "data/mbpp")).values())
 
 
 @pytest.fixture(scope="module")
