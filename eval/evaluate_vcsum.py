@@ -119,7 +119,7 @@ def shorten(context: str, tokenizer: Any, limit: int) -> str:
         return context
     kept = middle_cut(tokens, room)
     head, tail = (tokenizer.decode(part, skip_special_tokens=True) for part in (kept[: room // 2], kept[room // 2 :]))
-    return (head + tail).replace("\ufffd", "")  # a character whose bytes the cut has parted
+    return str(head + tail).replace("\ufffd", "")  # a character whose bytes the cut has parted
 
 
 # --- score ---

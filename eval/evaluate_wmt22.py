@@ -137,9 +137,10 @@ def _own_bootstrap(metric: Any, hypotheses: list[str], references: list[list[str
     """The interval of a corpus score of nearly 0; slow, so with fewer draws."""
 
     def drawn(numbers: Sequence[int]) -> float:
-        return metric.corpus_score(
+        found = metric.corpus_score(
             [hypotheses[i] for i in numbers], [[reference[i] for i in numbers] for reference in references]
-        ).score
+        )
+        return float(found.score)
 
     return bootstrap(range(len(hypotheses)), drawn, draws=100)
 

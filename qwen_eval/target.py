@@ -69,7 +69,7 @@ class Target:
 
     def _is_chat(self, choice: bool) -> bool:
         if self.args.chat is not None:
-            return self.args.chat
+            return bool(self.args.chat)
         if self.args.engine == "openai":
             return True
         if self.checkpoint is not None:

@@ -163,19 +163,22 @@ class LocalEngine:
         """See `Engine.choose`."""
         from qwen_eval.engines.local import choose, plain
 
-        return (plain if self.uses_plain_forward else choose).choose(self, requests)
+        way = plain.choose if self.uses_plain_forward else choose.choose
+        return way(self, requests)
 
     def loglikelihood(self, requests: Sequence[LogLikelihoodRequest]) -> Iterator[tuple[int, Likelihood]]:
         """See `Engine.loglikelihood`."""
         from qwen_eval.engines.local import loglikelihood, plain
 
-        return (plain if self.uses_plain_forward else loglikelihood).loglikelihood(self, requests)
+        way = plain.loglikelihood if self.uses_plain_forward else loglikelihood.loglikelihood
+        return way(self, requests)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[tuple[int, Reply]]:
         """See `Engine.generate`."""
         from qwen_eval.engines.local import generate, plain
 
-        return (plain if self.uses_plain_forward else generate).generate(self, requests)
+        way = plain.generate if self.uses_plain_forward else generate.generate
+        return way(self, requests)
 
     def score(
         self, requests: Sequence[ScoreRequest], progress: Callable[[int], Any] | None = None
@@ -183,7 +186,8 @@ class LocalEngine:
         """See `Engine.score`."""
         from qwen_eval.engines.local import plain, score
 
-        return (plain if self.uses_plain_forward else score).score(self, requests, progress)
+        way = plain.score if self.uses_plain_forward else score.score
+        return way(self, requests, progress)
 
     @cached_property
     def uses_plain_forward(self) -> bool:

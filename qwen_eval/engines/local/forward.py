@@ -65,7 +65,7 @@ def run_prefix(model: Any, tokens: np.ndarray, alpha: float | None) -> list[Pair
     cache = new_cache(model)
     ids = on_device(tokens.astype(np.int64), device_of(model))[None]
     base_forward(model, None, input_ids=ids, cache=cache, use_cache=True, **alphas(model, [alpha]))
-    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr,misc]
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 def new_cache(model: Any) -> Any:
@@ -101,7 +101,8 @@ def forget_lengths(model: Any) -> None:
 
 def device_of(model: Any) -> torch.device:
     """Where token ids go in."""
-    return model.get_input_embeddings().weight.device
+    device: torch.device = model.get_input_embeddings().weight.device
+    return device
 
 
 def on_device(values: Any, device: torch.device) -> torch.Tensor:
@@ -152,8 +153,9 @@ def hidden_states(
 ) -> torch.Tensor:
     """Final hidden states [B, h] at column `last` [B] of each row."""
     if rules.qwen:  # its last layer computes these positions only
-        return base_forward(model, implementation, last_positions=last, **inputs).last_hidden_state[:, 0]
-    hidden = base_forward(model, implementation, **inputs).last_hidden_state
+        at_last: torch.Tensor = base_forward(model, implementation, last_positions=last, **inputs).last_hidden_state
+        return at_last[:, 0]
+    hidden: torch.Tensor = base_forward(model, implementation, **inputs).last_hidden_state
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), last.to(hidden.device)]
 
 
@@ -162,7 +164,8 @@ def last_logits(model: Any, **inputs: Any) -> torch.Tensor:
     """The model's own logits of the last position, fp32 [B, V]."""
     if knows(model, "logits_to_keep"):  # else the head runs on every position
         inputs["logits_to_keep"] = 1
-    return model(**inputs).logits[:, -1].float()
+    logits: torch.Tensor = model(**inputs).logits
+    return logits[:, -1].float()
 
 
 def scaled(model: Any, logits: torch.Tensor) -> torch.Tensor:

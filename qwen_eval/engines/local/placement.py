@@ -83,7 +83,7 @@ def host_memory() -> int:
     try:
         import psutil
 
-        return psutil.virtual_memory().available
+        return int(psutil.virtual_memory().available)
     except ImportError:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

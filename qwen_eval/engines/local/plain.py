@@ -36,7 +36,7 @@ def own_logits(model: Any, tokens: Any, last_only: bool = False) -> torch.Tensor
     if last_only and knows(model, "logits_to_keep"):  # else the head runs on every position
         options["logits_to_keep"] = 1
     try:
-        logits = model(input_ids=ids, **options).logits[0]
+        logits: torch.Tensor = model(input_ids=ids, **options).logits[0]
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise

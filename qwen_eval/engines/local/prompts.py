@@ -86,18 +86,18 @@ class Encoder:
 
         def render(content: str) -> str:
             turn = [{"role": "user", "content": content}]
-            return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            return str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
         if not self._hostile(text) and not any(form in text for form in self.markup):
-            return self.tokenizer(render(text), add_special_tokens=False)["input_ids"]
+            return list(self.tokenizer(render(text), add_special_tokens=False)["input_ids"])
         before, _, after = render(PLACEHOLDER).partition(PLACEHOLDER)
-        frame = [self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after)]
+        frame = [list(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in (before, after)]
         return frame[0] + self._inside(text) + frame[1]
 
     def _inside(self, text: str) -> list[int]:
         """Text inside of a chat turn, whatever it spells."""
         if self.qwen:
-            return self.tokenizer.encode(text, allowed_special=set())
+            return list(self.tokenizer.encode(text, allowed_special=set()))
         for form in self.markup:  # `split_special_tokens` leaves these whole: cut the text inside of them
             text = text.replace(form, form[0] + CUT + form[1:])
         ids: list[int] = []
@@ -199,4 +199,6 @@ class Encoder:
         """Ordinary text without what the tokenizer puts around it."""
         if self.qwen:
             return list(self.plain([text])[0])
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=self._hostile(text))["input_ids"]
+        return list(
+            self.tokenizer(text, add_special_tokens=False, split_special_tokens=self._hostile(text))["input_ids"]
+        )

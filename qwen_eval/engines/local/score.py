@@ -163,10 +163,12 @@ def _fp32_logits(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """fp32 [n, vocabulary]. A head of 16 bits is raised to fp32 a part at a time: a whole copy may not fit."""
     weight = getattr(head, "weight", None)
     if type(head) is not nn.Linear or weight is None or weight.is_meta:  # quantised, adapted or offloaded
-        return head(hidden).float()
+        logits: torch.Tensor = head(hidden)
+        return logits.float()
     hidden = hidden.to(weight.device)
     if weight.dtype == torch.float32:
-        return head(hidden.float())
+        logits = head(hidden.float())
+        return logits
     hidden = hidden.float()
     logits = torch.empty(len(hidden), weight.shape[0], dtype=torch.float32, device=weight.device)
     part = max(1, LOGITS_BYTES // (4 * weight.shape[1]))

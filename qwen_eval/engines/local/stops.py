@@ -46,7 +46,7 @@ class StopChecker:
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens; special tokens show as they are, as in the published scripts."""
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=False))
 
     def reply(self, tokens: Sequence[int]) -> str:
         """The text before the first stop string."""
