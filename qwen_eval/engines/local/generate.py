@@ -204,7 +204,8 @@ class ContinuousBatch:
         inputs = {"input_ids": ids[:, None], "position_ids": (places + self.group.length)[:, None], **alphas}
         with attention.running(attention.Rows(self.prefix, (places + 1).int())):
             out = base_forward(self.model, NAME, cache=self.cache, use_cache=True, **inputs)
-        return out.last_hidden_state[:, -1]
+        hidden: torch.Tensor = out.last_hidden_state
+        return hidden[:, -1]
 
     def _alphas(self, rows: Sequence[Row]) -> dict[str, Any]:
         """NTK factors of the prompts' lengths, frozen for the whole reply as the published model does."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, LogLikelihoodRequest, ScoreRequest
-from qwen_eval.engines.local import choose, generate, loglikelihood, plain, sampling, score
+from qwen_eval.engines.local import choose, generate, loglikelihood, plain, sampling, score, single
 from qwen_eval.engines.local.forward import decoder_of, out_of_memory
 from qwen_eval.engines.local.score import LEAST_CHUNK
 from qwen_eval.errors import UserError, one_line
@@ -116,7 +116,7 @@ def _compare(engine: Any, texts: Sequence[np.ndarray]) -> None:
 
     requests = [GenerateRequest(text, STEPS, seed=number) for number, text in enumerate(texts)]
     list(generate.generate(engine, requests, pick))
-    generate.generate_single(engine, requests[0]._replace(seed=len(texts)), pick)
+    single.generate_single(engine, requests[0]._replace(seed=len(texts)), pick)
     model, tolerance = engine.model, _tolerances(engine.model.dtype)[0]
     picked = range(0, said[0, 0].shape[-1], max(1, said[0, 0].shape[-1] // 16))
     chosen = dict(choose.choose(engine, [ChoiceRequest(text, tuple(picked)) for text in texts]))

@@ -19,7 +19,7 @@ class _Layer(CacheLayerMixin):
     """Keys and values of one layer, each [slots, key-value heads, capacity, head_dim]."""
 
     def __init__(self, owner: RowCache) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.owner = weakref.proxy(owner)  # a cycle would keep the slots, gigabytes, until Python looks for cycles
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:

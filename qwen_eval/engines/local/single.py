@@ -84,5 +84,5 @@ def prefill_chunks(engine: Any, ids: torch.Tensor) -> Sequence[torch.Tensor]:
     """What of a prompt [1, T] goes in before its last chunk: given whole, its mask would be T x T."""
     if not in_pieces(engine.model.config):
         return ()
-    split = ids.split(chunk_tokens(ids.shape[1], engine.token_budget), dim=1)
+    split: Sequence[torch.Tensor] = ids.split(chunk_tokens(ids.shape[1], engine.token_budget), dim=1)
     return split[:-1]
