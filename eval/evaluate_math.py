@@ -14,20 +14,19 @@ the limit is tried once more and then counts as unequal.
 Not published, ours: the prompt ends in `Solution:` and a newline; generation stops at the next `Problem:`.
 """
 
-import re
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.cli import parser
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots
 from qwen_eval.data.items import (
     STRING,
     TEXT,
     WHOLE,
     Hub,
-    Item,
     Kind,
     check_row,
-    choose_subjects,
     find,
     given_path,
     locate,
@@ -35,13 +34,13 @@ from qwen_eval.data.items import (
     read_rows,
     tables,
 )
-from qwen_eval.equivalence import Equivalence
+from qwen_eval.equivalence import Equivalence, Equivalent
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.formulas import in_the_same_unit, read_formula
+from qwen_eval.extraction.minerva import extract, last_boxed, normalise
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
-from qwen_eval.extras import need
 from qwen_eval.places import PROMPTS
-from qwen_eval.run import Run
+from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import accuracy
 
 SUBJECTS = (
@@ -56,7 +55,6 @@ SUBJECTS = (
 EXAMPLES = PROMPTS / "minerva_4shot.json"
 HUB = Hub("EleutherAI/hendrycks_math", "test-00000-of-00001.parquet")
 FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("", "test"))
-OFFICIAL_N = 5000
 SHOTS = 4
 STOPS = (END_OF_TEXT, "Problem:")
 
@@ -124,140 +122,104 @@ def subject_of(row: dict[str, Any]) -> str:
 # --- prompt ---
 
 
-def prompt(problem: str, examples: list[dict[str, str]]) -> str:
+def prompt(problem: str, examples: Sequence[dict[str, str]]) -> str:
     shots = "".join(f"Problem:\n{e['problem']}\n\nSolution:\n{e['solution']}\n\n" for e in examples)
     return f"{shots}Problem:\n{problem}\n\nSolution:\n"
-
-
-# --- extract ---
-
-
-def extract(reply: str) -> str | None:
-    """protocol: the announced final answer, else the last \\boxed{}; None without either."""
-    announced = re.search(r"Final Answer: The final answer is(.*?)\. I hope it is correct", reply, re.DOTALL)
-    return announced.group(1).strip() if announced else last_boxed(reply)
-
-
-def last_boxed(text: str) -> str | None:
-    """What stands in the last \\boxed{...} or \\fbox{...} with balanced braces, or after the last `\\boxed `."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if start < 0:
-        return None
-    rest = re.sub(r"^\\(?:boxed|fbox)", "", text[start:])
-    if not rest.startswith("{"):
-        return re.split(r"[$\n.]", rest.strip(), maxsplit=1)[0].strip() or None
-    depth = 0
-    for index, char in enumerate(rest):
-        depth += (char == "{") - (char == "}")
-        if depth == 0:
-            return rest[1:index]
-    return None
-
-
-# --- compare: the Minerva normalisation ---
-
-# In this order: articles, escapes, spaces (so that the units below are found in the middle of words, too), \mbox.
-REPLACED = (
-    ("an ", ""), ("a ", ""), (".$", "$"), ("\\$", ""), ("\\ ", ""), (" ", ""), ("mbox", "text"),
-    (",\\text{and}", ","), ("\\text{and}", ","), ("\\text{m}", "\\text{}"),
-)  # fmt: skip
-DROPPED = (
-    "square", "ways", "integers", "dollars", "mph", "inches", "ft", "hours", "km", "units", "\\ldots", "sue", "points",
-    "feet", "minutes", "digits", "cents", "degrees", "cm", "gm", "pounds", "meters", "meals", "edges", "students",
-    "childrentickets", "multiples", "\\text{s}", "\\text{.}", "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}",
-    "\\text{}", "\\mathrm{th}", "^\\circ", "^{\\circ}", "\\;", ",\\!", "{,}", '"', "\\dots",
-)  # fmt: skip
-
-
-def normalise(answer: str) -> str:
-    """The Minerva normal form of an answer: what follows the last `=`, without units, dollars and decoration."""
-    answer = answer.split("=")[-1]
-    for old, new in REPLACED:
-        answer = answer.replace(old, new)
-    for word in DROPPED:
-        answer = answer.replace(word, "")
-    answer = re.sub(r".*?\$(.*?)\$.*", r"$\1$", answer)  # only the formula of "it is $x$ in all"
-    for command in ("text", "textbf", "overline"):
-        answer = re.sub(r"\\" + command + r"\{(.*?)\}", r"\1", answer)
-    answer = re.sub(r"\\boxed\{(.*)\}", r"\1", answer)
-    answer = re.sub(r"frac([^{])(.)", r"frac{\1}{\2}", answer)  # \frac12
-    answer = re.sub(r"sqrt([^{])", r"sqrt{\1}", answer)  # \sqrt2
-    answer = answer.replace("$", "")
-    return answer.replace(",", "") if answer.replace(",", "").isdigit() else answer
 
 
 # --- score ---
 
 
-def score(reply: str, solution: str, equivalence: Equivalence) -> dict[str, Any]:
-    """Both extractions of a reply and both verdicts. `solution` is the row's, its answer in the last \\boxed{}."""
-    gold = last_boxed(solution) or ""
-    answer, loose = extract(cut_at(reply, STOPS)), read_formula(reply)
-    prediction = None if answer is None else normalise(answer)
-    same = False if loose is None else equal(gold, loose, equivalence)
-    return {
-        "prediction": prediction,
-        "gold": normalise(gold),
-        "correct": prediction == normalise(gold),
-        "prediction_robust": loose,
-        "correct_robust": bool(same),
-        **({"timed_out": True} if same is None else {}),
-    }
+def compare(gold: str, answer: str | None) -> bool | Equivalent:
+    """robust: whether the answers are equal, or the request that finds it out.
 
-
-def equal(gold: str, answer: str, equivalence: Equivalence) -> bool | None:
-    """robust: whether the answers are equal; None where the comparison passed its limit.
-
-    The normalisation takes an equation for its right side, and no notice of units: x = 2 is not y = 2, and 5 cents are
+    The normal form takes an equation for its right side, and no notice of units: x = 2 is not y = 2, and 5 cents are
     not $5.
     """
-    converted = in_the_same_unit(gold, answer)
+    converted = None if answer is None else in_the_same_unit(gold, answer)
     if converted is None:
         return False
     if "=" in gold or "=" in converted:
         same = "".join(gold.split()) == "".join(converted.split())
     else:
         same = normalise(gold) == normalise(converted)
-    return same or equivalence.equal(gold, converted)
+    return same or Equivalent(gold, converted)
+
+
+# --- the benchmark ---
+
+
+class MATH(Benchmark):
+    name = "math"
+    official_items = 5_000
+    shots = Shots(base=SHOTS, chat=SHOTS)
+    extras = ("math",)
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        examples = "other worked examples (default: the Minerva prompt)"
+        flags.add_argument("--shots-file", type=Path, metavar="FILE", help=examples)
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        wanted = setting.subjects(SUBJECTS)
+        examples = self.examples(setting)
+        for name, row in read_test(setting.data_path):
+            if (subject := subject_of(row)) in wanted:
+                yield Item(name, subject, gold=row["solution"], row=row, examples=examples)
+
+    def examples(self, setting: Setting) -> list[dict[str, str]]:
+        return read_examples(setting.flags.shots_file, setting.shots) if setting.shots else []
+
+    def services(self, setting: Setting) -> Mapping[type, Any]:
+        return {Equivalent: Equivalence()}
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {"num_fewshot": setting.shots, "examples": self.examples(setting)}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        return {"stop": STOPS}
+
+    def departures(self, setting: Setting) -> list[str]:
+        return ["--shots-file"] if setting.flags.shots_file and not setting.own_samples else []
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        reply = yield Generate(prompt(item.row["problem"], item.examples))
+        gold = last_boxed(item.gold) or ""
+        answer, robust = extract(cut_at(reply, STOPS)), read_formula(reply)
+        prediction = None if answer is None else normalise(answer)
+        same = compare(gold, robust)
+        if isinstance(same, Equivalent):
+            same = yield same
+        return {
+            "response": reply,
+            "level": str(item.row["level"]).removeprefix("Level "),
+            "prediction": prediction,
+            "gold": normalise(gold),
+            "correct": prediction == normalise(gold),
+            "prediction_robust": robust,
+            "correct_robust": bool(same),
+            **({"timed_out": True} if same is None else {}),
+        }
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        scores = {
+            "acc": accuracy(record["correct"] for record in records),
+            "acc_robust": accuracy((record["correct_robust"] for record in records), compared=False),
+        }
+        parts = {}
+        for field in ("subject", "level"):
+            names = sorted({record[field] for record in records})
+            parts[f"by {field}"] = {
+                name: accuracy(record["correct"] for record in records if record[field] == name) for name in names
+            }
+        notes = []
+        if late := [record["id"] for record in records if record.get("timed_out")]:
+            first = ", ".join(late[:5])
+            notes.append(f"{len(late)} comparisons passed the limit and count as unequal in acc_robust ({first})")
+        return Results(scores, parts, notes)
 
 
 def main() -> int:
-    flags = parser(__doc__, shots=SHOTS)
-    flags.add_argument(
-        "--shots-file", type=Path, metavar="FILE", help="other worked examples (default: the Minerva prompt)"
-    )
-    args = flags.parse_args()
-    need("math")
-    run = Run(args, "math", OFFICIAL_N)
-    shots = run.shots(base=SHOTS, chat=SHOTS)
-    wanted = choose_subjects(SUBJECTS, args.subjects)
-    rows = [(name, row) for name, row in read_test(run.data_path) if subject_of(row) in wanted]
-    examples = read_examples(args.shots_file, shots) if shots else []
-    if args.shots_file and not run.own_samples:
-        run.departures.append("--shots-file")
-    items = [Item(name, subject_of(row), prompt(row["problem"], examples), row["solution"], row) for name, row in rows]
-    run.start(items, {"num_fewshot": shots, "examples": examples}, {"stop": STOPS})
-    with Equivalence() as equivalence:
-        for item, reply in run.generate():
-            level = str(item.row["level"]).removeprefix("Level ")
-            run.save(item, response=reply, level=level, **score(reply, item.gold, equivalence))
-
-    records = run.records
-
-    def by(field: str) -> dict[str, Any]:
-        names = sorted({record[field] for record in records})
-        return {name: accuracy(r["correct"] for r in records if r[field] == name) for name in names}
-
-    scores = {
-        "acc": accuracy(record["correct"] for record in records),
-        "acc_robust": accuracy((record["correct_robust"] for record in records), compared=False),
-    }
-    notes = [run.list_disagreements([r["id"] for r in records if r["correct"] != r["correct_robust"]])]
-    if late := [record["id"] for record in records if record.get("timed_out")]:
-        notes.append(
-            f"{len(late)} comparisons passed the limit and count as unequal in acc_robust ({', '.join(late[:5])})"
-        )
-    return run.report(scores, {"by subject": by("subject"), "by level": by("level")}, notes, shots=shots)
+    return run_benchmark(MATH(), __doc__)
 
 
 if __name__ == "__main__":

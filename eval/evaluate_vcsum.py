@@ -12,20 +12,19 @@ characters stands below. The reported figure was made with dynamic NTK and LogN 
 checkpoints switch on in their config.json. `correct` in samples.jsonl means that the reply is the reference itself.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.cli import parser
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
 from qwen_eval.data.items import (
     CACHE,
     STRINGS,
     TEXT,
     WHOLE,
     Hub,
-    Item,
     Kind,
-    choose_subjects,
     find,
     locate,
     no_duplicates,
@@ -34,10 +33,9 @@ from qwen_eval.data.items import (
     tables,
 )
 from qwen_eval.errors import UserError, run_script
-from qwen_eval.extras import need
 from qwen_eval.metrics import rouge_l
-from qwen_eval.run import Run
-from qwen_eval.stats import Score, mean
+from qwen_eval.runner import run_benchmark
+from qwen_eval.stats import mean
 
 HUB = Hub("THUDM/LongBench", "data.zip")
 OFFICIAL_N = 26
@@ -144,44 +142,64 @@ def summary_rouge_l(reply: str, summary: str) -> dict[str, float]:
     return {"words": in_percent(jieba.cut), "characters": in_percent(list)}
 
 
+# --- the benchmark ---
+
+
+class VCSUM(Benchmark):
+    name = "vcsum"
+    official_items = OFFICIAL_N
+    max_prompt_tokens = MAX_SEQ_LEN
+    extras = ("summarization",)
+    two_extractions = False
+
+    def settle_flags(self, flags: argparse.Namespace) -> None:
+        if flags.max_seq_len - NEW_TOKENS - FRAME < 1:
+            raise UserError(f"--max-seq-len {flags.max_seq_len} leaves no room beside {NEW_TOKENS} new tokens")
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        setting.subjects(["test"])
+        tokenizer = None
+        if setting.checkpoint is not None:
+            from qwen_model.loading import load_tokenizer
+
+            tokenizer = load_tokenizer(setting.checkpoint)
+        for number, row in enumerate(read_test(setting.data_path)):
+            text = row["context"]
+            if tokenizer is not None:
+                text = shorten(text, tokenizer, setting.flags.max_seq_len - NEW_TOKENS - FRAME)
+            yield Item(f"test/{number}", "test", gold=row["summary"], row={**row, "shown": text})
+
+    def official(self, setting: Setting) -> int | None:
+        return LONGBENCH_N if len(read_test(setting.data_path)) == LONGBENCH_N else OFFICIAL_N
+
+    def protocol(self, setting: Setting) -> Mapping[str, Any]:
+        return {"num_fewshot": 0, "max_seq_len": setting.flags.max_seq_len}
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        return {"max_new_tokens": NEW_TOKENS}
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        reply = (yield Generate(prompt(item.row["shown"]))).strip()
+        return {
+            "response": reply,
+            "gold": item.gold,
+            "correct": reply == item.gold,
+            "rouge_l": summary_rouge_l(reply, item.gold),
+            "lost_middle": item.row["shown"] != item.row["context"],
+        }
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        scores = {
+            name: mean((record["rouge_l"][unit] for record in records), metric="rouge_l", compared=unit == "words")
+            for name, unit in (("rouge_l", "words"), ("rouge_l_characters", "characters"))
+        }
+        cut = sum(record["lost_middle"] for record in records)
+        lost = f"{cut} of {len(records)} meetings were longer than --max-seq-len allows and lost their middle"
+        return Results(scores, notes=[lost] if cut else [], shots=0)
+
+
 def main() -> int:
-    args = parser(__doc__, max_seq_len=MAX_SEQ_LEN).parse_args()
-    need("summarization")
-    run = Run(args, "vcsum", OFFICIAL_N)
-    choose_subjects(["test"], args.subjects)
-    room = args.max_seq_len - NEW_TOKENS - FRAME
-    if room < 1:
-        raise UserError(f"--max-seq-len {args.max_seq_len} leaves no room beside {NEW_TOKENS} new tokens")
-
-    rows, cut = read_test(run.data_path), 0
-    if len(rows) == LONGBENCH_N and not run.own_samples:
-        run.official_n = LONGBENCH_N
-    texts = [row["context"] for row in rows]
-    if run.checkpoint is not None:
-        from qwen_model.loading import load_tokenizer
-
-        tokenizer = load_tokenizer(run.checkpoint)
-        texts = [shorten(text, tokenizer, room) for text in texts]
-        cut = sum(text != row["context"] for text, row in zip(texts, rows, strict=True))
-    items = [
-        Item(f"test/{number}", "test", prompt(text), row["summary"])
-        for number, (text, row) in enumerate(zip(texts, rows, strict=True))
-    ]
-    run.start(items, {"num_fewshot": 0, "max_seq_len": args.max_seq_len}, {"max_new_tokens": NEW_TOKENS})
-    for item, reply in run.generate():
-        reply = reply.strip()
-        run.save(
-            item, response=reply, gold=item.gold, correct=reply == item.gold, rouge_l=summary_rouge_l(reply, item.gold)
-        )
-
-    def average(field: str, compared: bool) -> Score:
-        return mean((record["rouge_l"][field] for record in run.records), metric="rouge_l", compared=compared)
-
-    scores = {"rouge_l": average("words", True), "rouge_l_characters": average("characters", False)}
-    notes = (
-        [f"{cut} of {len(rows)} meetings were longer than --max-seq-len allows and lost their middle"] if cut else []
-    )
-    return run.report(scores, notes=notes, shots=0)
+    return run_benchmark(VCSUM(), __doc__)
 
 
 if __name__ == "__main__":

@@ -14,22 +14,22 @@ from one of the systems: its figures stand below, never beside a reported one. `
 reference A.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.cli import parser
-from qwen_eval.data.items import TEXT, Hub, Item, choose_subjects, given_path, locate, read_jsonl, read_text
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots
+from qwen_eval.data.items import TEXT, Hub, given_path, locate, read_jsonl, read_text
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
-from qwen_eval.extras import need
-from qwen_eval.run import Run
+from qwen_eval.metrics import by_subject
+from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import Interval, Score, bootstrap
 
 PAIRS = {"en-zh": ("English", "Chinese"), "zh-en": ("Chinese", "English")}
 TOKENIZER = {"en-zh": "zh", "zh-en": "13a"}
 SEGMENTS = {"en-zh": 2037, "zh-en": 1875}
-OFFICIAL_N = sum(SEGMENTS.values())
 SHOTS = 5
 NOT_ON_HUB = Hub("", "")
 TEST_SET = "generaltest2022"
@@ -145,52 +145,67 @@ def _own_bootstrap(metric: Any, hypotheses: list[str], references: list[list[str
     return bootstrap(range(len(hypotheses)), drawn, draws=100)
 
 
+# --- the benchmark ---
+
+
+class WMT22(Benchmark):
+    name = "wmt22"
+    official_items = sum(SEGMENTS.values())
+    shots = Shots(base=SHOTS, chat=SHOTS)
+    extras = ("translation",)
+    two_extractions = False
+
+    def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        examples = "JSONL of worked examples (default: newstest2021)"
+        flags.add_argument("--shots-file", type=Path, metavar="FILE", help=examples)
+
+    def folder(self, setting: Setting) -> Path:
+        return locate(given_folder(setting.data_path), NOT_ON_HUB, holds=(f"sources/{TEST_SET}.*", "sources"))
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        folder, shots = self.folder(setting), setting.shots
+        for pair in setting.subjects(PAIRS):
+            examples = read_examples(setting.flags.shots_file, folder, pair, shots) if shots else []
+            for number, (source, reference) in enumerate(parallel(folder, TEST_SET, pair)):
+                yield Item(f"{pair}/{number}", pair, gold=reference, row=source, examples=examples)
+
+    def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        return {"stop": () if setting.chat else STOPS}
+
+    def departures(self, setting: Setting) -> list[str]:
+        return ["--shots-file"] if setting.flags.shots_file else []
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        reply = yield Generate(prompt(item.subject, item.examples, item.row))
+        found = translation(reply, setting.chat)
+        return {"response": reply, "prediction": found, "gold": item.gold, "correct": found == item.gold}
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        folder = self.folder(setting)
+        scores: dict[str, Score] = {}
+        notes: list[str] = []
+        for pair, replies in by_subject(records, "prediction").items():
+            first = by_subject(records, "gold")[pair]
+            score, signature = bleu(pair, replies, [first], DRAWS)
+            whole = len(parallel(folder, TEST_SET, pair)) if setting.own_samples else SEGMENTS[pair]
+            benchmark = f"wmt22_{pair.replace('-', '_')}"
+            scores[f"bleu_{pair}"] = score._replace(benchmark=benchmark, as_reported=len(replies) == whole)
+            notes.append(f"{pair} BLEU|{signature}")
+            score, signature = chrf(replies, [first], DRAWS)
+            scores[f"chrf_{pair}"] = score
+            notes.append(f"{pair} chrF2|{signature}")
+            if (folder / "references" / f"{TEST_SET}.{pair}.ref.B.{pair[-2:]}").exists():
+                all_second = [reference for _, reference in parallel(folder, TEST_SET, pair, "B")]
+                second = [all_second[int(name.split("/")[1])] for name in by_subject(records, "id")[pair]]
+                scores[f"bleu_{pair}_reference_b"] = bleu(pair, replies, [second])[0]
+                scores[f"bleu_{pair}_both_references"] = bleu(pair, replies, [first, second])[0]
+                scores[f"chrf_{pair}_reference_b"] = chrf(replies, [second])[0]
+        compared = {name: score._replace(compared=score.benchmark is not None) for name, score in scores.items()}
+        return Results(compared, notes=notes)
+
+
 def main() -> int:
-    flags = parser(__doc__, shots=SHOTS)
-    flags.add_argument(
-        "--shots-file", type=Path, metavar="FILE", help="JSONL of worked examples (default: newstest2021)"
-    )
-    args = flags.parse_args()
-    need("translation")
-    run = Run(args, "wmt22", OFFICIAL_N)
-    shots = run.shots(base=SHOTS, chat=SHOTS)
-    folder = locate(given_folder(run.data_path), NOT_ON_HUB, holds=(f"sources/{TEST_SET}.*", "sources"))
-
-    items: list[Item] = []
-    second: dict[str, list[str]] = {}
-    for pair in choose_subjects(PAIRS, args.subjects):
-        examples = read_examples(args.shots_file, folder, pair, shots) if shots else []
-        for number, (source, reference) in enumerate(parallel(folder, TEST_SET, pair)):
-            items.append(Item(f"{pair}/{number}", pair, prompt(pair, examples, source), reference))
-        if (folder / "references" / f"{TEST_SET}.{pair}.ref.B.{pair[-2:]}").exists():
-            second[pair] = [reference for _, reference in parallel(folder, TEST_SET, pair, "B")]
-    run.start(items, {"num_fewshot": shots}, {"stop": () if run.chat else STOPS})
-    for item, reply in run.generate():
-        said = translation(reply, run.chat)
-        run.save(item, response=reply, prediction=said, gold=item.gold, correct=said == item.gold)
-
-    if args.shots_file:
-        run.departures.append("--shots-file")
-    scores: dict[str, Score] = {}
-    notes: list[str] = []
-    for pair in dict.fromkeys(item.subject for item in run.items):
-        records = [record for record in run.records if record["subject"] == pair]
-        hypotheses, first = [r["prediction"] for r in records], [r["gold"] for r in records]
-        score, signature = bleu(pair, hypotheses, [first], DRAWS)
-        whole = sum(item.subject == pair for item in items) if run.own_samples else SEGMENTS[pair]
-        benchmark = f"wmt22_{pair.replace('-', '_')}"
-        scores[f"bleu_{pair}"] = score._replace(benchmark=benchmark, as_reported=len(records) == whole)
-        notes.append(f"{pair} BLEU|{signature}")
-        score, signature = chrf(hypotheses, [first], DRAWS)
-        scores[f"chrf_{pair}"] = score
-        notes.append(f"{pair} chrF2|{signature}")
-        if pair in second:
-            other = [second[pair][int(record["id"].split("/")[1])] for record in records]
-            scores[f"bleu_{pair}_reference_b"] = bleu(pair, hypotheses, [other])[0]
-            scores[f"bleu_{pair}_both_references"] = bleu(pair, hypotheses, [first, other])[0]
-            scores[f"chrf_{pair}_reference_b"] = chrf(hypotheses, [other])[0]
-    scores = {name: score._replace(compared=score.benchmark is not None) for name, score in scores.items()}
-    return run.report(scores, notes=notes, shots=shots)
+    return run_benchmark(WMT22(), __doc__)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
-from qwen_eval.errors import UserError
+from qwen_eval.extras import need
 from qwen_eval.service import Key, answered
 from qwen_eval.worker import IsolatedWorker, OverLimit
 
@@ -19,8 +20,15 @@ MEMORY = 4 << 30  # bytes of address space
 MOST_WORKERS = 4  # processes; each needs about 150 MB and two seconds to start
 
 
+class Equivalent(NamedTuple):
+    """Answer: whether two formulas (LaTeX or plain) are equal; None where the comparison passed its limit."""
+
+    gold: str
+    answer: str
+
+
 class Equivalence:
-    """math-verify in processes of its own, which start when they are needed.
+    """The service that answers an `Equivalent`: math-verify in processes of its own, which start when they are needed.
 
     The verdict on (gold, answer) is True, False, or None when the comparison passed the limit.
     """
@@ -86,10 +94,9 @@ def _comparer() -> Callable[[tuple[str, str]], bool]:
     """Gets ready; returns the function that compares a pair."""
     import logging
 
-    try:
-        from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'qwen-eval[math]'") from error
+    need("math")
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
     logging.disable(logging.CRITICAL)  # what cannot be parsed is unequal, and nobody needs a message
     configs = [LatexExtractionConfig(), ExprExtractionConfig()]
 

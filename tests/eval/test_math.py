@@ -6,12 +6,32 @@ import threading
 import time
 from fractions import Fraction
 
+from qwen_eval.benchmark import Item, Setting, answered
 from qwen_eval.errors import UserError
 from qwen_eval.extraction.formulas import read_formula
 
 import evaluate_math
 import pytest
-from evaluate_math import Equivalence, equal, extract, last_boxed, normalise, prompt, score
+from evaluate_math import MATH, Equivalence, Equivalent, compare, extract, last_boxed, normalise, prompt
+
+
+def equal(gold, answer, equivalence):
+    """The robust verdict, by the formula checker where the texts do not decide."""
+    found = compare(gold, answer)
+    return equivalence.answer(found) if isinstance(found, Equivalent) else found
+
+
+def score(reply, solution, equivalence):
+    """The record of a reply."""
+    item = Item("test/0", "algebra", gold=solution, row={"problem": "p", "level": "Level 1", "solution": solution})
+    evaluation = MATH().evaluate(item, Setting())
+    next(evaluation)
+    try:
+        request = evaluation.send(reply)
+        evaluation.send(equivalence.answer(request))
+    except StopIteration as finished:
+        return finished.value
+    raise AssertionError("more than a reply and a verdict was asked for")
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +289,18 @@ def test_the_official_tree_of_files(rescore, tmp_path):
     assert "by subject,geometry,0.0," in table
     with pytest.raises(UserError, match="no worked examples"):
         rescore(tmp_path / "MATH", replies, "--shots-file", str(tmp_path / "none.json"))
+
+
+def test_an_item_is_scored_from_a_list_of_answers():
+    row = {"problem": "2+2?", "level": "Level 3", "solution": "It is \\boxed{4}."}
+    item = Item("test/0", "algebra", gold=row["solution"], row=row)
+
+    def record(*answers):
+        return answered(MATH().evaluate(item, Setting()), *answers)
+
+    right = record("Final Answer: The final answer is $4$. I hope it is correct.")  # the same text: nobody is asked
+    assert (right["prediction"], right["correct"], right["correct_robust"], right["level"]) == ("4", True, True, "3")
+    other = record("Final Answer: The final answer is $8/2$. I hope it is correct.", True)
+    assert (other["correct"], other["correct_robust"]) == (False, True)
+    late = record("Final Answer: The final answer is $9^{9^9}$. I hope it is correct.", None)
+    assert (late["correct_robust"], late["timed_out"]) == (False, True)

@@ -148,6 +148,7 @@ def share(records: Sequence[Record], cells: Collection[Cell]) -> Score:
 
 class Needle(LongContextBenchmark):
     name = "needle"
+    two_extractions = False
 
     def lengths(self, setting: Setting) -> list[int]:
         from qwen_model.loading import load_config
