@@ -20,9 +20,9 @@ from qwen_eval.cli import parser
 from qwen_eval.engines.base import NoReply
 from qwen_eval.errors import UserError, disk_error, one_line
 from qwen_eval.extras import need
-from qwen_eval.prepare import Run, make_run, make_setting, with_prompt
 from qwen_eval.progress import progress
-from qwen_eval.reporting.summary import report
+from qwen_eval.reporting.report import report
+from qwen_eval.run import Run, make_run, make_setting, with_prompt
 from qwen_eval.target import Target
 
 # What a run writes at its end; an earlier run's goes with its last sample.

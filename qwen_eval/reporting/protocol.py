@@ -1,4 +1,4 @@
-"""By which flags a run leaves the protocol that the reported figures were measured with: see `prepare.Run.departures`.
+"""By which flags a run leaves the protocol that the reported figures were measured with: see `run.Run.departures`.
 
 -k is not here: it chooses the reported figure. Nor are dtype and batch size: what they move is the engine band.
 """

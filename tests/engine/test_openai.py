@@ -62,7 +62,7 @@ def test_it_gives_no_logits(server: Server) -> None:
 
 
 def test_a_chat_benchmark_of_texts_runs_through_it(script, server: Server, tmp_path: Path) -> None:
-    from qwen_eval.run import DEMO
+    from qwen_eval.places import DEMO
 
     flags = ("--engine", "openai", "--base-url", server.url, "-c", "m", "-d", DEMO / "data" / "mmlu", "-o", tmp_path)
     ended = script("mmlu", *flags, "--limit", 1, "--subjects", "astronomy")

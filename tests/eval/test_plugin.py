@@ -234,7 +234,7 @@ def test_the_demo_reads_its_own_questions_and_card(script, data, replies, monkey
     head = "table,source,model,version,variant,benchmark,split,shots,metric,unit,value"
     row = "tool_use_react,demo-card,Qwen-demo,,,plugin_react,,0,tool_selection_acc,%,80"
     (demo / "reported_numbers.csv").write_text(f"{head}\n{row}\n", encoding="utf-8")
-    for module in ("prepare", "target"):
+    for module in ("run", "target"):
         monkeypatch.setattr(f"qwen_eval.{module}.DEMO", demo)
     ended = script("plugin", "-c", "demo", "--rescore", replies, "-o", tmp_path / "out")
     assert ended.status == 0, ended.err

@@ -187,7 +187,7 @@ def test_memory_that_never_suffices(ask, monkeypatch: pytest.MonkeyPatch, error:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried 9 GiB") if error.startswith("torch") else MemoryError
 
     monkeypatch.setattr(choose, "hidden_states", fails)
-    monkeypatch.setattr("qwen_eval.run.progress", lambda *_: _Silent())
+    monkeypatch.setattr("qwen_eval.answers.progress", lambda *_: _Silent())
     ended = ask()
     assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert "memory" in ended.err.lower()
