@@ -173,15 +173,23 @@ class ModelAnswers:
 class GivenAnswers:
     """The answers of a file of replies, in place of a model's."""
 
-    def __init__(self, replies: Replies, benchmark: Benchmark) -> None:
-        self.replies, self.benchmark = replies, benchmark
+    def __init__(self, replies: Replies, benchmark: Benchmark, to_show: int = 0) -> None:
+        """to_show: how many prompts to print."""
+        self.replies, self.benchmark, self.to_show = replies, benchmark, to_show
 
     def prompt_text(self, task: Task) -> str:
         """The benchmark's own text: no model is there to say how it sees it."""
         return task.item.prompt + task.item.begun
 
+    def _show(self, task: Task) -> None:
+        """--debug shows three prompts."""
+        if self.to_show and not task.replies:
+            self.to_show -= 1
+            print(f"--- {task.item.id}\n{self.prompt_text(task)}\n---", file=sys.stderr)
+
     def answers(self, kind: type, asked: Sequence[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
         for task, request in asked:
+            self._show(task)
             if kind is Generate:
                 yield task, self._reply(task)
             elif kind in (Choose, LogLikelihood):

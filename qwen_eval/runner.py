@@ -101,7 +101,7 @@ class _Round:
     def __init__(self, made: Run, services: ServiceAnswers) -> None:
         self.run, self.services = made, services
         self.model = (
-            GivenAnswers(made.target.replies, made.benchmark)
+            GivenAnswers(made.target.replies, made.benchmark, 3 if made.target.args.debug else 0)
             if made.target.replies is not None
             else ModelAnswers(made.target, made.benchmark, made.decoding, len(made.items))
         )
