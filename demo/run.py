@@ -1,11 +1,12 @@
 """The demo: every script on the embedded samples with the embedded checkpoints, each figure beside the card's.
 
-    make demo            or  python demo/run.py
+    make demo            or  python demo/run.py, from an installed package qwen-eval demo
     python demo/run.py --exact          # exit 1 unless every figure is the card's, to the last digit printed
     python demo/run.py --write-card     # write the figures into the card: README.md and reported_numbers.csv
 
-Tables and every answer go to demo/out/{run}. The scripts run as a user would run them, but several in one process:
-importing torch anew each time would take longer than the work.
+Tables and every answer go to demo/out/{run}; from an installed package, to demo-out/{run} in the current folder. The
+scripts run as a user would run them, but several in one process: importing torch anew each time would take longer than
+the work.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qwen_eval.places import INSTALLED, SCRIPTS
+
 from card import Figure, show, write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two runs at a time; a tiny model gains nothing from threads
 
 HERE = Path(__file__).resolve().parent
-OUT = HERE / "out"
+OUT = Path("demo-out").absolute() if INSTALLED else HERE / "out"
 SHOTS = shlex.quote(str(HERE / "data" / "math" / "shots.json"))
 
 
@@ -67,11 +70,10 @@ JOBS = (
 )
 
 
-def run(job: Job) -> tuple[Job, int]:
-    """Run one script in this process; what it prints goes to a file. Returns its exit status."""
-    folder = OUT / job.name
+def run(job: Job, folder: Path) -> tuple[Job, int]:
+    """Run one script in this process; what it prints goes to a file in its output folder. Returns its exit status."""
     folder.mkdir(parents=True, exist_ok=True)
-    script = HERE.parent / "eval" / f"evaluate_{job.script}.py"
+    script = SCRIPTS / f"evaluate_{job.script}.py"
     # in fp32 on a GPU too, as the card's figures are
     sys.argv = [str(script), *shlex.split(job.flags), "--dtype", "float32", "-o", str(folder), "--overwrite"]
     with (
@@ -88,7 +90,7 @@ def run(job: Job) -> tuple[Job, int]:
 
 def prepare() -> None:
     """Import what every script needs, once per process."""
-    sys.path.insert(0, str(HERE.parent / "eval"))
+    sys.path.insert(0, str(SCRIPTS))
     import qwen_model  # noqa: F401
 
     import transformers  # noqa: F401
@@ -102,7 +104,7 @@ def run_all(jobs: tuple[Job, ...]) -> Iterator[Job]:
         ProcessPoolExecutor(min(2, os.cpu_count() or 1), multiprocessing.get_context("spawn"), prepare) as pool,
         tqdm(total=len(jobs), desc="demo", unit="run", mininterval=0.5 if sys.stderr.isatty() else 10) as bar,
     ):
-        for done in as_completed([pool.submit(run, job) for job in jobs]):
+        for done in as_completed([pool.submit(run, job, OUT / job.name) for job in jobs]):
             job, status = done.result()
             bar.update()
             if status:
@@ -142,10 +144,12 @@ def main() -> int:
     names = [job.name for job in JOBS]
     if unknown := [name for name in (args.only or "").split(",") if name and name not in names]:
         parser.error(f"--only: there is no run {unknown[0]!r}; there are {', '.join(names)}")
+    if INSTALLED and args.write_card:
+        parser.error("--write-card is for a checkout")
     if args.only and args.write_card:
         parser.error("--write-card needs every run: leave --only out")
     wanted = tuple(job for job in JOBS if not args.only or job.name in args.only.split(","))
-    os.chdir(HERE.parent)  # multiprocessing looks for modules in the current directory, where a user may have others
+    os.chdir(HERE)  # multiprocessing looks for modules in the current directory, where a user may have others
     started = time.time()
     found = {job: figures(job) for job in run_all(wanted)}
     ordered = [figure for job in wanted for figure in found[job]]
@@ -153,7 +157,7 @@ def main() -> int:
         write(ordered)
         return 0
     moved = show(ordered, [job.name for job in wanted])
-    print(f"\n{time.time() - started:.0f} s; tables and every answer are in demo/out/")
+    print(f"\n{time.time() - started:.0f} s; tables and every answer are in {OUT if INSTALLED else 'demo/out'}/")
     return 1 if args.exact and moved else 0
 
 

@@ -2,6 +2,7 @@
 
     qwen-eval list               every name, with what it is
     qwen-eval mmlu -c demo       the same run as `python eval/evaluate_mmlu.py -c demo`
+    qwen-eval demo               all of them on the two models that come with the package
 
 A name is that of a file in eval/ (in an installed package: qwen_eval/scripts/), without `evaluate_`; a new file there
 is a new name. Imports little: a signal during a script's heavy imports ends it with one line.
@@ -14,7 +15,7 @@ import types
 from pathlib import Path
 
 from qwen_eval.errors import UserError, run_script
-from qwen_eval.places import SCRIPTS
+from qwen_eval.places import DEMO, SCRIPTS
 from qwen_eval.process import end_on_signals
 
 USAGE = """\
@@ -27,8 +28,9 @@ usage: qwen-eval NAME [flags]
 
 
 def scripts() -> dict[str, Path]:
-    """The file of each name, in alphabetical order."""
-    return {path.stem.removeprefix("evaluate_"): path for path in sorted(SCRIPTS.glob("[!_]*.py"))}
+    """The file of each name, in alphabetical order; the demo after them."""
+    found = {path.stem.removeprefix("evaluate_"): path for path in sorted(SCRIPTS.glob("[!_]*.py"))}
+    return {**found, "demo": DEMO / "run.py"}
 
 
 def first_line(script: Path) -> str:
@@ -41,9 +43,8 @@ def find(name: str) -> Path | None:
     return scripts().get(name.replace("-", "_"))
 
 
-def start(script: Path, flags: list[str]) -> None:
+def start(script: Path, name: str, flags: list[str]) -> None:
     """Run the script as `python script flags` would, in this process. It exits with its own status."""
-    name = script.stem.removeprefix("evaluate_")
     sys.argv = [f"qwen-eval {name}", *flags]
     sys.path.insert(0, str(script.parent))
     module = types.ModuleType("__main__")
@@ -74,4 +75,4 @@ def main() -> None:
     if script is None:
         run_script(lambda: answer(name))
     else:
-        start(script, sys.argv[2:])
+        start(script, name.replace("-", "_"), sys.argv[2:])

@@ -71,6 +71,12 @@ def test_a_copy_of_a_script_runs_alone_in_another_folder(installed, checkouts_ru
     assert (tmp_path / "out" / "samples.jsonl").read_bytes() == (checkouts_run / "samples.jsonl").read_bytes()
 
 
+def test_the_demo_runs_from_the_wheel_into_the_current_folder(installed, tmp_path: Path) -> None:
+    ended = installed.run(installed.command, "demo", "--only", "gsm8k-0-shot", "--exact", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "demo-out" / "gsm8k-0-shot" / "results.json").exists()
+
+
 @pytest.mark.parametrize("how", ["command", "module"])
 def test_help_is_the_scripts(installed, tmp_path: Path, how: str) -> None:
     ours = installed.run(*starts(installed, how), "gsm8k", "--help", cwd=tmp_path)
@@ -108,9 +114,8 @@ def test_list_shows_every_script_with_the_first_line_of_its_docstring(installed,
     ended = installed.run(installed.command, "list", cwd=tmp_path, PYTHONOPTIMIZE="2")
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == sorted(
-        path.stem.removeprefix("evaluate_") for path in SCRIPTS.glob("*.py")
-    )
+    names = sorted(path.stem.removeprefix("evaluate_") for path in SCRIPTS.glob("*.py"))
+    assert [line.split()[0] for line in lines] == [*names, "demo"]
     for line in lines:
         assert len(line.split()) > 3, f"says nothing: {line}"
     assert any(line.startswith("mmlu  ") and "57 subjects of four-way multiple choice" in line for line in lines)
