@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
-from qwen_eval.extraction.choice_words import FLAGS, LETTER, LETTERS, MARK, NOT_BEFORE, NOT_BEHIND, letter_of
+from qwen_eval.extraction.choice_words import FLAGS, Naming
 
 WRONG = re.compile(
     r"(?:\bnot|n't|\bnever|\bneither|\bcannot be)\s+(?:\w+\s+){0,2}?(?:correct|right|true|accurate|valid|suitable|"
@@ -22,36 +23,35 @@ RIGHT = re.compile(
     r"|[√✓✔✅☑]|正确|符合|(?:是|才)?对的|对(?=[,，。;；!！\s]|$)",
     FLAGS,
 )
-# "A" in front of a small word is an article, unless it is one of these.
-NO_ARTICLE = (
-    r"A(?!\s+(?!(?:and|or|nor|because|cannot|seems|looks)\b|(?:is|was|are|would|can|could|does|has|may|might)(?:n't)?\b)"
-    r"[a-z])"
-)
-LETTER_ALONE = rf"(?-i:{NOT_BEHIND}(?:[B-D]|{NO_ARTICLE}){NOT_BEFORE}(?![股超]))"
-TOKEN = re.compile(
-    rf"(?P<others>\b(?:others?|remaining|the rest)\b|其他|其余|另外)"
-    rf"|(?P<out>\b(?:neither|rul(?:e|ing) out|eliminat(?:e|ing)|exclud(?:e|ing)|reject|discard)\b"
-    rf"|排除了?(?=\s*{LETTER})"
-    rf"|(?:\bnot|n't)(?: be)?(?=\s+(?:option\s+)?{LETTER})|不[是选](?={LETTER}))"
-    rf"|(?P<subject>{LETTER_ALONE}|{MARK})|(?P<wrong>{WRONG.pattern})|(?P<right>{RIGHT.pattern})"
-    rf"|(?P<contrast>\b(?:but|however|yet)\b|但|然而|不过|可是)",
-    FLAGS,
-)
 JOINED = re.compile(r"[\s\"')(\],、/&和与及或]*(?:(?:and|or|nor)\s+)?(?:option\s+|选项)?", re.IGNORECASE)
 FAR = 300  # characters between a choice and what is said of it
 
 
-def verdicts(text: str) -> dict[str, bool]:
+@lru_cache
+def _token(names: Naming) -> re.Pattern[str]:
+    """The choices, and the words that judge them."""
+    return re.compile(
+        rf"(?P<others>\b(?:others?|remaining|the rest)\b|其他|其余|另外)"
+        rf"|(?P<out>\b(?:neither|rul(?:e|ing) out|eliminat(?:e|ing)|exclud(?:e|ing)|reject|discard)\b"
+        rf"|排除了?(?=\s*{names.letter})"
+        rf"|(?:\bnot|n't)(?: be)?(?=\s+(?:option\s+)?{names.letter})|不[是选](?={names.letter}))"
+        rf"|(?P<subject>{names.letter_alone}|{names.mark})|(?P<wrong>{WRONG.pattern})|(?P<right>{RIGHT.pattern})"
+        rf"|(?P<contrast>\b(?:but|however|yet)\b|但|然而|不过|可是)",
+        FLAGS,
+    )
+
+
+def verdicts(text: str, names: Naming) -> dict[str, bool]:
     """For each choice that the reply judges, whether it calls it right; the last verdict on each counts."""
     judged_right: dict[str, bool] = {}
     group: list[str] = []  # the choices that the next verdict is about
     judged, contrast, out, end = False, False, False, 0
-    for token in TOKEN.finditer(text):
+    for token in _token(names).finditer(text):
         kind = token.lastgroup
         if kind == "out":  # the choices that follow are wrong: "we can rule out A and C"
             out, group, end = True, [], token.end()
         elif kind == "subject":
-            letter = letter_of(token["subject"])
+            letter = names.letter_of(token["subject"])
             joined = JOINED.fullmatch(text, end, token.start()) is not None
             out = out and joined
             group = [*group, letter] if joined and not judged else [letter]
@@ -69,7 +69,7 @@ def verdicts(text: str) -> dict[str, bool]:
     return judged_right
 
 
-def choice_from(verdicts: Mapping[str, bool], asks_for_wrong: bool) -> str | None:
+def choice_from(verdicts: Mapping[str, bool], asks_for_wrong: bool, letters: str) -> str | None:
     """The choice that the verdicts leave, None where that is none or several.
 
     It is the one called right; the one not judged when all others are called wrong; or the one called wrong when all
@@ -79,6 +79,6 @@ def choice_from(verdicts: Mapping[str, bool], asks_for_wrong: bool) -> str | Non
     wrong = [letter for letter in verdicts if not verdicts[letter]]
     if len(right) == 1:
         return right[0]
-    if len(wrong) == len(LETTERS) - 1:
-        return next(letter for letter in LETTERS if letter not in wrong)
-    return wrong[0] if len(wrong) == 1 and (asks_for_wrong or len(right) == len(LETTERS) - 1) else None
+    if len(wrong) == len(letters) - 1 and not (asks_for_wrong and len(wrong) == 1):
+        return next(letter for letter in letters if letter not in wrong)
+    return wrong[0] if len(wrong) == 1 and (asks_for_wrong or len(right) == len(letters) - 1) else None

@@ -39,6 +39,33 @@ def test_a_choice_that_looks_like_letters(text):
     assert read_letter({**CITY, "C": "BC"}, "BC") == "C"
 
 
+TOWNS = "Paris London Rome Oslo Bern Lima Cairo Delhi Kyiv Accra".split()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+@pytest.mark.parametrize(
+    "form",
+    ["The answer is {}.", "{}", "({})", "I think the answer is {}.", "I choose {}.", "**{}**", "Answer {}",
+     "答案是{}。", "I believe it must be {}, because I know it.", "故选{}。", "{}. {town}", "It is {town}.", "{} is right."],
+)  # fmt: skip
+def test_any_number_of_choices(count, form):
+    letters = "ABCDEFGHIJ"[:count]
+    row = {"question": "Which?", **dict(zip(letters, TOWNS, strict=False))}
+    for letter in letters:
+        assert read_letter(row, form.format(letter, town=row[letter]), letters) == letter
+
+
+def test_what_is_no_choice_of_the_question():
+    three = {"question": "Which?", "A": "Paris", "B": "London", "C": "Rome"}
+    assert read_letter(three, "The answer is D.", "ABC") is None
+    assert read_letter(three, "A is wrong, and C is wrong.", "ABC") == "B"
+    assert read_letter(three, "I do not know.", "ABC") is None
+    nine = {"question": "Which?", **dict(zip("ABCDEFGHI", TOWNS, strict=False))}
+    assert read_letter(nine, "I do not know. I cannot say.", "ABCDEFGHI") is None
+    two = {"question": "Which is false?", "A": "Paris", "B": "London"}
+    assert read_letter(two, "A is false.", "AB") == "A"
+
+
 def test_long_runs_of_brackets_and_spaces_end_in_time():
     for piece in (" ", "\n", "(", "[\"'", "A ", "A、", "不"):
         assert read_letter(CITY, piece * (10_000 // len(piece))) in ("A", None)
