@@ -178,7 +178,7 @@ class _LmEval(_Side):
         # It does not choose the kernel or the number of threads: that is transformers and torch, as for the others.
         self.lm = HFLM(
             pretrained=self.model,
-            tokenizer=_tokenizer(tokenizer),
+            tokenizer=tokenizer_for_lm_eval(tokenizer),
             batch_size=batch_size,
             max_length=2048,
             backend="causal",
@@ -205,7 +205,7 @@ class _LmEval(_Side):
         return self.timed(work)
 
 
-def _tokenizer(path: str | None) -> Any:
+def tokenizer_for_lm_eval(path: str | None) -> Any:
     """lm-eval wants a tokenizer even where it is given token ids; without a file, one of 256 bytes serves."""
     from qwen_model import QWenTokenizer
 

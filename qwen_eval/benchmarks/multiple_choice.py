@@ -13,7 +13,8 @@ from qwen_eval import metrics
 from qwen_eval.benchmark import Item, Record, Setting
 from qwen_eval.data.items import STRING, STRINGS, TEXT, Kind, check_row, find, read_csv, read_rows, tables
 from qwen_eval.errors import UserError
-from qwen_eval.stats import Score
+from qwen_eval.extraction.labels import read_label
+from qwen_eval.stats import Score, accuracy
 
 LETTERS = "ABCD"
 # Chat replies: the published scripts set the penalty of the checkpoint's generation_config.json aside.
@@ -136,3 +137,37 @@ def answers_given(records: Iterable[Record], labels: Sequence[str] = LETTERS) ->
     """The note that says how often each choice was taken: a model that answers A always is seen at once."""
     chosen = Counter(record["prediction"] for record in records)
     return "answers given: " + ", ".join(f"{label} {chosen[label]}" for label in labels)
+
+
+# -- any number of choices ---------------------------------------------------------------------------------------------
+
+
+def likelihood_record(item: Item, likelihoods: Sequence[float], texts: Sequence[str], labels: Sequence[str]) -> Record:
+    """The record of an item that was answered by the likeliest of its choices' texts.
+
+    `correct` counts by the log-likelihood itself (acc), `correct_norm` by the log-likelihood per character (acc_norm),
+    `correct_bytes` per byte of the text in UTF-8 (acc_bytes), as lm-evaluation-harness counts.
+    """
+    best = {
+        "norm": [value / max(1, len(text)) for value, text in zip(likelihoods, texts, strict=True)],
+        "bytes": [value / max(1, len(text.encode())) for value, text in zip(likelihoods, texts, strict=True)],
+    }
+    chosen = {name: labels[max(range(len(values)), key=values.__getitem__)] for name, values in best.items()}
+    return {
+        **choice_record(item, likelihoods, labels),
+        "prediction_norm": chosen["norm"],
+        "correct_norm": chosen["norm"] == item.gold,
+        "correct_bytes": chosen["bytes"] == item.gold,
+    }
+
+
+def likelihood_scores(records: Sequence[Record]) -> dict[str, Score]:
+    """acc, acc_norm and acc_bytes of records of `likelihood_record`."""
+    fields = {"acc": "correct", "acc_norm": "correct_norm", "acc_bytes": "correct_bytes"}
+    return {name: accuracy((record[field] for record in records), metric=name) for name, field in fields.items()}
+
+
+def label_record(item: Item, reply: str, texts: Sequence[str], labels: Sequence[str], question: str = "") -> Record:
+    """The record of an item that was answered by a reply: the label in it (extraction/labels.py)."""
+    found = read_label(reply, labels, texts, question)
+    return {"response": reply, "prediction": found, "gold": item.gold, "correct": found == item.gold}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from qwen_eval.benchmarks.hf_agent.tasks import Tool
-from qwen_eval.errors import UserError
+from qwen_eval.extras import need
 from qwen_eval.worker import IsolatedWorker, OverLimit
 
 SECONDS = 5.0  # of CPU time per dialogue
@@ -68,10 +68,7 @@ class Interpreter:
 
 def _evaluator(tools: Sequence[Tool]) -> Callable[[list[tuple[dict[str, str], str | None]]], Any]:
     """Gets ready; returns the function that evaluates a list of steps."""
-    try:
-        from smolagents.local_python_executor import LocalPythonExecutor  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'qwen-eval[agents]'") from error
+    need("agents")
     mocks = {tool.name: simulated(tool) for tool in tools}
     evaluate_steps([({"warm": "up"}, "print(f'{warm}')\nx = str(warm)")], mocks)  # loads what is loaded on first use
     return lambda steps: plain_data(evaluate_steps(steps, mocks))

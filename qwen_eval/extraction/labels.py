@@ -1,0 +1,43 @@
+"""Which of any number of labelled choices (A to Z, 1 to 9) a reply names.
+
+Up to four choices called A to D are read by `letters.read_letter`, which knows verdicts and both languages. With
+others, in this order: the label that an announced answer begins with; the one that the reply begins with; the one that stands
+alone in its last line; the only label, or the only choice's text, that the reply has in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from qwen_eval.extraction.choice_words import LETTERS
+from qwen_eval.extraction.letters import read_letter
+from qwen_eval.extraction.replies import plain_text, questions
+
+
+def read_label(reply: str, labels: Sequence[str], texts: Sequence[str], question: str = "") -> str | None:
+    """The label that the reply gives; None where it gives none, or several. texts: of the choices, as `labels`."""
+    if list(labels) == list(LETTERS[: len(labels)]):
+        row = {**dict.fromkeys(LETTERS, ""), **dict(zip(labels, texts, strict=True)), "question": question}
+        found = read_letter(row, reply)
+        return found if found in labels else None
+    names = "|".join(map(re.escape, sorted(labels, key=len, reverse=True)))
+    label = rf"(?<![A-Za-z\d])({names})(?![A-Za-z\d=+^'])"
+    begins = re.compile(rf"[\s\"'(\[{{:*]*(?:(?:option|choice|answer)\s*)?{label}")
+    for text in questions(reply):
+        announced = [match[1] for part in text.announced() if (match := begins.match(part.text))]
+        if announced:
+            return announced[-1]
+        lines = text.text.strip().split("\n")
+        for line in (lines[0], lines[-1]):
+            if match := re.fullmatch(rf"\W*{label}\W*|{begins.pattern}\s*[.):,-].*", line, re.DOTALL):
+                return next(group for group in match.groups() if group)
+        named = set(re.findall(label, text.text))
+        if not named:
+            whole = plain_text(text.text).casefold()
+            named = {
+                name for name, words in zip(labels, texts, strict=True) if plain_text(words).casefold().strip() in whole
+            }
+        if len(named) == 1:
+            return named.pop()
+    return None

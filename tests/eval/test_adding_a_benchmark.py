@@ -1,0 +1,263 @@
+"""A newcomer's benchmarks: docs/adding_a_benchmark.md's ARC-Challenge is what runs here, HellaSwag stands below."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from qwen_eval.benchmark import Item, Setting, answered
+from qwen_eval.errors import run_script
+from qwen_eval.reporting.samples import unpacked
+from qwen_eval.runner import run_benchmark
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding_a_benchmark.md"
+WORDS = "river stone light water cloud metal plant animal sound heat energy force rock wind moon soil".split()
+
+
+@pytest.fixture(scope="module")
+def arc(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The page's code as a module."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert code.count("\n") <= 60
+    path = tmp_path_factory.mktemp("arc") / "evaluate_arc.py"
+    path.write_text(code, encoding="utf-8")
+    return load(path)
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def arc_row(number: int) -> dict[str, Any]:
+    """A row in the official layout; 3 to 5 choices, some called by numbers."""
+    count = 3 + number % 3
+    labels = "12345"[:count] if number % 4 == 0 else "ABCDE"[:count]
+    texts = [" ".join(WORDS[(number * 7 + n * 3 + k) % len(WORDS)] for k in range(1 + n)) for n in range(count)]
+    choices = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+    stem = f"Which of these has to do with {WORDS[number % len(WORDS)]} and {WORDS[number * 5 % len(WORDS)]}?"
+    return {"id": f"q{number}", "question": {"stem": stem, "choices": choices}, "answerKey": labels[number % count]}
+
+
+@pytest.fixture(scope="module")
+def arc_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "arc"
+    folder.mkdir()
+    for split, numbers in (("Test", range(24)), ("Train", range(100, 106))):
+        lines = "".join(json.dumps(arc_row(number)) + "\n" for number in numbers)
+        (folder / f"ARC-Challenge-{split}.jsonl").write_text(lines)
+    return folder
+
+
+def finished(monkeypatch: pytest.MonkeyPatch, benchmark: Any, *flags: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["evaluate_it.py", *map(str, flags)])
+    with pytest.raises(SystemExit) as ended:
+        run_script(lambda: run_benchmark(benchmark, "A benchmark."))
+    return int(ended.value.code or 0)
+
+
+def samples(folder: Path) -> dict[str, dict[str, Any]]:
+    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["id"]: row for row in map(unpacked, map(json.loads, lines))}
+
+
+def test_an_item_of_arc_is_scored_from_a_list_of_answers(arc: ModuleType) -> None:
+    row = {"question": "q", "labels": list("ABC"), "texts": ["a", "a long text", "b"], "answer": "B"}
+    item = Item("test/0", "test", gold="B", row=row)
+    record = answered(arc.ARC().evaluate(item, Setting()), [-2.0, -5.0, -3.0])
+    assert (record["prediction"], record["correct"], record["correct_norm"]) == ("A", False, True)
+    for reply, right in (("The answer is B.", True), ("B", True), ("A or B", False), ("a long text", True)):
+        assert answered(arc.ARC().evaluate(item, Setting(chat=True)), reply)["correct"] is right, reply
+    numbered = Item("test/1", "test", gold="5", row={**row, "labels": list("12345"), "texts": list("vwxyz")})
+    for reply, label in (("The answer is 5.", "5"), ("5", "5"), ("(4) y", "4"), ("1 or 2", None), ("It is z", "5")):
+        assert answered(arc.ARC().evaluate(numbered, Setting(chat=True)), reply)["prediction"] == label, reply
+
+
+def test_arc_runs_on_a_model_base_and_chat(arc, arc_data, demo_checkpoint, tmp_path, monkeypatch) -> None:
+    flags = ("-c", demo_checkpoint, "-d", arc_data, "--dtype", "float32")
+    assert finished(monkeypatch, arc.ARC(), *flags, "-k", 2, "-o", tmp_path / "base") == 0
+    found = samples(tmp_path / "base")
+    assert len(found) == 24 and {len(row["choice_logits"]) for row in found.values()} == {3, 4, 5}
+    assert found["test/0"]["prompt"].count("Question: ") == 3
+    scores = json.loads((tmp_path / "base/results.json").read_text())["scores"]
+    assert scores.keys() == {"acc", "acc_norm", "acc_bytes"}
+    assert finished(monkeypatch, arc.ARC(), *flags, "--chat", "--max-new-tokens", 4, "-o", tmp_path / "chat") == 0
+    again = ("--rescore", tmp_path / "base/samples.jsonl", "-d", arc_data, "-k", 2, "-o", tmp_path / "again")
+    assert finished(monkeypatch, arc.ARC(), *again) == 0
+    rescored = samples(tmp_path / "again")
+    assert all(rescored[name]["correct_norm"] == row["correct_norm"] for name, row in found.items())
+
+
+# ---- HellaSwag
+
+HELLASWAG = '''"""HellaSwag: 10,042 beginnings, each with four endings (Zellers et al. 2019, arXiv 1905.07830)."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from qwen_eval.benchmark import Benchmark, Evaluation, Item, LogLikelihood, Record, Results, Setting, Shots
+from qwen_eval.benchmarks.multiple_choice import likelihood_record, likelihood_scores
+from qwen_eval.data.items import STRING, TEXT, TEXTS, WHOLE, Hub, read_table, tables
+from qwen_eval.errors import run_script
+from qwen_eval.runner import run_benchmark
+
+FIELDS = {"activity_label": TEXT, "ctx_a": TEXT, "ctx_b": STRING, "endings": TEXTS, "label": WHOLE | TEXT}
+
+
+def plain(text: str) -> str:
+    """Without the marks that WikiHow's part has."""
+    return re.sub(r"\\\\[.*?\\\\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+
+
+def query(row: dict) -> str:
+    return plain(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
+
+
+class HellaSwag(Benchmark):
+    name, official_items, shots, scores_choices = "hellaswag", 10_042, Shots(base=0, chat=0), True
+
+    def rows(self, setting: Setting, split: str) -> list[dict]:
+        hub = Hub("Rowan/hellaswag", f"data/{split}-00000-of-00001.parquet")
+        return read_table(setting.data_path, hub, (f"hellaswag_{split}.jsonl", *tables("data", split)), FIELDS)
+
+    def load(self, setting: Setting) -> Iterable[Item]:
+        examples = self.rows(setting, "train")[: setting.shots] if setting.shots else []
+        for number, row in enumerate(self.rows(setting, "val")):
+            yield Item(f"val/{number}", "val", gold=str(row["label"]), row=row, examples=examples)
+
+    def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        shots = [f"{query(row)} {plain(row['endings'][int(row['label'])])}\\\\n\\\\n" for row in item.examples]
+        endings = [plain(text) for text in item.row["endings"]]
+        likelihoods = yield LogLikelihood("".join(shots) + query(item.row), [f" {text}" for text in endings])
+        return likelihood_record(item, likelihoods, endings, "0123")
+
+    def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        return Results(likelihood_scores(records))
+
+
+if __name__ == "__main__":
+    run_script(lambda: run_benchmark(HellaSwag(), __doc__))
+'''.replace("\\\\", "\\")
+
+
+def hellaswag_row(number: int) -> dict[str, Any]:
+    words = [WORDS[(number * 3 + k) % len(WORDS)] for k in range(9)]
+    endings = [f"[substeps] goes to the {words[n]} {words[n + 4]} and rests." + " Later." * n for n in range(4)]
+    given = {"ind": number, "activity_label": f"Finding {words[0]}", "ctx_a": f"A man sees {words[1]}. [title] Well."}
+    return {**given, "ctx_b": f"he {words[2]}", "ctx": "", "endings": endings, "label": number % 4}
+
+
+@pytest.fixture(scope="module")
+def hellaswag(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModuleType, Path]:
+    folder = tmp_path_factory.mktemp("hellaswag")
+    for split, numbers in (("val", range(12)), ("train", range(50, 56))):
+        (folder / f"hellaswag_{split}.jsonl").write_text(
+            "".join(json.dumps(hellaswag_row(number)) + "\n" for number in numbers)
+        )
+    assert HELLASWAG.count("\n") <= 60
+    path = tmp_path_factory.mktemp("code") / "evaluate_hellaswag.py"
+    path.write_text(HELLASWAG, encoding="utf-8")
+    return load(path), folder
+
+
+def test_hellaswag_runs_on_a_model(hellaswag, demo_checkpoint, tmp_path, monkeypatch) -> None:
+    module, data = hellaswag
+    flags = ("-c", demo_checkpoint, "-d", data, "--dtype", "float32", "-k", 3)
+    assert finished(monkeypatch, module.HellaSwag(), *flags, "-o", tmp_path / "out") == 0
+    found = samples(tmp_path / "out")
+    assert len(found) == 12 and "[" not in found["val/0"]["prompt"] and found["val/0"]["prompt"].count("\n\n") == 3
+
+
+# ---- against lm-evaluation-harness
+
+
+def in_lm_eval(checkpoint: Path, task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Its samples of one task of ours, 5-shot."""
+    from qwen_model.loading import load_model, load_tokenizer
+
+    import torch
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    model = load_model(checkpoint, dtype=torch.float32).eval()
+    lm = HFLM(pretrained=model, tokenizer=load_tokenizer(checkpoint), batch_size=1, device="cpu", max_length=8192)
+    metrics = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", "acc_norm")]
+    config = {"output_type": "multiple_choice", "num_fewshot": 5, "metric_list": metrics, **task}
+    config["fewshot_config"] = {"sampler": "first_n"}
+    done = simple_evaluate(model=lm, tasks=[config], log_samples=True, bootstrap_iters=0)
+    samples_of_it: list[dict[str, Any]] = done["samples"][task["task"]]
+    return samples_of_it
+
+
+@pytest.mark.heavy
+def test_arc_and_lm_evaluation_harness_agree_item_by_item(
+    arc, arc_data, demo_checkpoint, tmp_path, monkeypatch, capsys
+) -> None:
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness comes with the bench extra; .ci/run installs it")
+    files = {"test": str(arc_data / "ARC-Challenge-Test.jsonl"), "train": str(arc_data / "ARC-Challenge-Train.jsonl")}
+    task = {
+        "task": "our_arc",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": files},
+        "test_split": "test",
+        "training_split": "train",
+        "fewshot_split": "train",
+        "doc_to_text": "Question: {{question.stem}}\nAnswer:",
+    }
+    task["doc_to_target"] = lambda doc: [c["label"] for c in doc["question"]["choices"]].index(doc["answerKey"])
+    task["doc_to_choice"] = lambda doc: [choice["text"] for choice in doc["question"]["choices"]]
+    theirs = in_lm_eval(demo_checkpoint, task)
+    flags = ("-c", demo_checkpoint, "-d", arc_data, "--dtype", "float32", "-k", 5, "-o", tmp_path / "out")
+    assert finished(monkeypatch, arc.ARC(), *flags) == 0
+    compare(samples(tmp_path / "out"), theirs, "test")
+
+
+@pytest.mark.heavy
+def test_hellaswag_and_lm_evaluation_harness_agree_item_by_item(
+    hellaswag, demo_checkpoint, tmp_path, monkeypatch
+) -> None:
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness comes with the bench extra; .ci/run installs it")
+    module, data = hellaswag
+    files = {"val": str(data / "hellaswag_val.jsonl"), "train": str(data / "hellaswag_train.jsonl")}
+    task = {
+        "task": "our_hellaswag",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": files},
+        "test_split": "val",
+        "training_split": "train",
+        "fewshot_split": "train",
+        "doc_to_text": module.query,
+        "doc_to_target": "label",
+        "doc_to_choice": lambda doc: [module.plain(text) for text in doc["endings"]],
+    }
+    theirs = in_lm_eval(demo_checkpoint, task)
+    flags = ("-c", demo_checkpoint, "-d", data, "--dtype", "float32", "-k", 5, "-o", tmp_path / "out")
+    assert finished(monkeypatch, module.HellaSwag(), *flags) == 0
+    compare(samples(tmp_path / "out"), theirs, "val")
+
+
+def compare(ours: dict[str, dict[str, Any]], theirs: list[dict[str, Any]], split: str) -> None:
+    """The same prompts, likelihoods, acc and acc_norm for every item."""
+    assert len(ours) == len(theirs)
+    for one in theirs:
+        row = ours[f"{split}/{one['doc_id']}"]
+        asked = [argument[0] for argument in _arguments(one)]
+        assert set(asked) == {row["prompt"]}
+        likelihoods = [float(response[0]) for response in one["filtered_resps"]]
+        assert row["choice_logits"] == pytest.approx(likelihoods, abs=2e-4)
+        assert (row["correct"], row["correct_norm"]) == (bool(one["acc"]), bool(one["acc_norm"]))
+
+
+def _arguments(sample: dict[str, Any]) -> list[list[str]]:
+    given = sample["arguments"]
+    if isinstance(given, dict):
+        return [[part["arg_0"], part["arg_1"]] for part in given.values()]
+    return [list(part) for part in given]
