@@ -82,7 +82,7 @@ class Sides:
 
         asked = [LogLikelihoodRequest(*pair) for index in chosen for pair in self.questions[index]]
         found = dict(self.engine.loglikelihood(asked))
-        return [tuple(found[index]) for index in range(len(asked))]
+        return [(found[index].log_likelihood, found[index].is_greedy) for index in range(len(asked))]
 
     def theirs(self, chosen: Iterable[int], batch_size: int) -> list[tuple[float, bool]]:
         self.lm.batch_size_per_gpu = batch_size

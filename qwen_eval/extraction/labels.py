@@ -1,8 +1,8 @@
 """Which of any number of labelled choices (A to Z, 1 to 9) a reply names.
 
 Up to four choices called A to D are read by `letters.read_letter`, which knows verdicts and both languages. With
-others, in this order: the label that an announced answer begins with; the one that the reply begins with; the one that stands
-alone in its last line; the only label, or the only choice's text, that the reply has in it.
+others, in this order: the label that an announced answer begins with; the one that the reply begins with; the one that
+stands alone in its last line; the only label, or the only choice's text, that the reply has in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_label(reply: str, labels: Sequence[str], texts: Sequence[str], question
         lines = text.text.strip().split("\n")
         for line in (lines[0], lines[-1]):
             if match := re.fullmatch(rf"\W*{label}\W*|{begins.pattern}\s*[.):,-].*", line, re.DOTALL):
-                return next(group for group in match.groups() if group)
+                return str(next(group for group in match.groups() if group))
         named = set(re.findall(label, text.text))
         if not named:
             whole = plain_text(text.text).casefold()
