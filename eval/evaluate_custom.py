@@ -11,13 +11,13 @@ Rows, as JSON lines or CSV with a header; `id` (else the row's number) and `subj
     {"question": "2 + 3 = ?", "reference": "5"}
     question,A,B,C,answer            (CSV: a column per choice, A to Z; an empty cell is no choice)
 
-`answer` is the choice's number from 0, its letter, or its text. A base model is asked with the few-shot examples before
-the question (`Question: ...`, the choices as `A. ...`, `Answer:`) and answers by the largest logit among the letters, or
-with --score loglikelihood (no choices in the prompt) by the likeliest text: acc, and acc_norm per character. A chat
-model gets the question and the choices, and its reply is read by extraction/labels.py. A reply to a question with a
-reference is compared as --match says: `exact`, the announced answer ("The answer is ...") or the whole reply, but for
-case, spaces, emphasis and a final full stop; `numeric`, the announced number, else the last one; `math`, the announced
-formula, by math-verify.
+`answer` is the choice's number from 0, its letter, or its text. A base model is asked with the few-shot examples
+before the question (`Question: ...`, the choices as `A. ...`, `Answer:`) and answers by the largest logit among the
+letters, or with --score loglikelihood (no choices in the prompt) by the likeliest text: acc, and acc_norm per
+character. A chat model gets the question and the choices, and its reply is read by extraction/labels.py. A reply to a
+question with a reference is compared as --match says: `exact`, the announced answer ("The answer is ...") or the whole
+reply, but for case, spaces, emphasis and a final full stop; `numeric`, the announced number, else the last one; `math`,
+the announced formula, by math-verify.
 """
 
 import argparse
@@ -38,10 +38,11 @@ from qwen_eval.benchmark import (
     Shots,
 )
 from qwen_eval.benchmarks import multiple_choice
-from qwen_eval.benchmarks.custom import LETTERS, Row, read_questions
+from qwen_eval.benchmarks.custom import Row, read_questions
 from qwen_eval.equivalence import Equivalence, Equivalent
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.formulas import in_the_same_unit, read_formula
+from qwen_eval.extraction.labels import LETTERS
 from qwen_eval.extraction.numbers import close, read_number
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_text, questions
 from qwen_eval.extras import need

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from qwen_eval.data.readers import STRING, TEXT, WHOLE, Kind, check_row, read_jsonl, read_rows
 from qwen_eval.data.sources import given_path
 from qwen_eval.errors import UserError
+from qwen_eval.extraction.labels import LETTERS
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CHOICES = Kind(
     "a list of 2 to 26 texts",
     lambda value: isinstance(value, list) and 2 <= len(value) <= 26 and all(map(TEXT.fits, value)),

@@ -1,8 +1,8 @@
-"""Which of any number of labelled choices (A to Z, 1 to 9) a reply names.
+"""Which of any number of labelled choices a reply names: letters from A on, or others such as 1 to 5.
 
-Up to four choices called A to D are read by `letters.read_letter`, which knows verdicts and both languages. With
-others, in this order: the label that an announced answer begins with; the one that the reply begins with; the one that
-stands alone in its last line; the only label, or the only choice's text, that the reply has in it.
+Letters are read by `letters.read_letter`, which knows verdicts and both languages. Of other labels the reply gives, in
+this order: the one that an announced answer begins with; the one that stands alone in its first or last line, or begins
+it; the only label, or the only choice's text, that the reply has in it.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from qwen_eval.extraction.choice_words import LETTERS
 from qwen_eval.extraction.letters import read_letter
 from qwen_eval.extraction.replies import plain_text, questions
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def read_label(reply: str, labels: Sequence[str], texts: Sequence[str], question: str = "") -> str | None:
     """The label that the reply gives; None where it gives none, or several. texts: of the choices, as `labels`."""
-    if list(labels) == list(LETTERS[: len(labels)]):
-        row = {**dict.fromkeys(LETTERS, ""), **dict(zip(labels, texts, strict=True)), "question": question}
-        found = read_letter(row, reply)
-        return found if found in labels else None
+    if "".join(labels) == LETTERS[: len(labels)]:
+        row = {**dict(zip(labels, texts, strict=True)), "question": question}
+        return read_letter(row, reply, "".join(labels))
     names = "|".join(map(re.escape, sorted(labels, key=len, reverse=True)))
     label = rf"(?<![A-Za-z\d])({names})(?![A-Za-z\d=+^'])"
     begins = re.compile(rf"[\s\"'(\[{{:*]*(?:(?:option|choice|answer)\s*)?{label}")

@@ -46,7 +46,8 @@ TOWNS = "Paris London Rome Oslo Bern Lima Cairo Delhi Kyiv Accra".split()
 @pytest.mark.parametrize(
     "form",
     ["The answer is {}.", "{}", "({})", "I think the answer is {}.", "I choose {}.", "**{}**", "Answer {}",
-     "答案是{}。", "I believe it must be {}, because I know it.", "故选{}。", "{}. {town}", "It is {town}.", "{} is right."],
+     "答案是{}。", "I believe it must be {}, because I know it.", "故选{}。", "{}. {town}", "It is {town}.",
+     "{} is right."],
 )  # fmt: skip
 def test_any_number_of_choices(count, form):
     letters = "ABCDEFGHIJ"[:count]
