@@ -32,7 +32,7 @@ def read_label(reply: str, labels: Sequence[str], texts: Sequence[str], question
         for line in (lines[0], lines[-1]):
             if match := re.fullmatch(rf"\W*{label}\W*|{begins.pattern}\s*[.):,-].*", line, re.DOTALL):
                 return str(next(group for group in match.groups() if group))
-        named = set(re.findall(label, text.text))
+        named: set[str] = set(re.findall(label, text.text))
         if not named:
             whole = plain_text(text.text).casefold()
             named = {
