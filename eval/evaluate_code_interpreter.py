@@ -21,96 +21,25 @@ failed, not when its output has `error:` in it; after the last round there is on
 import argparse
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
+from qwen_eval.benchmarks.code_interpreter.items import read_items
 from qwen_eval.benchmarks.code_interpreter.pictures import judge_pictures
 from qwen_eval.benchmarks.code_interpreter.rounds import Cells, RunCell, read_code
 from qwen_eval.benchmarks.code_interpreter.scores import PUBLISHED, TAGS, as_reported, scores_of
 from qwen_eval.cli import positive
-from qwen_eval.data.items import read_jsonl
 from qwen_eval.engines.endpoint import check_url
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import react
-from qwen_eval.extraction.numbers import close, last_number, read_number
+from qwen_eval.extraction.numbers import close, read_number
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.judge import Judge
 from qwen_eval.runner import run_benchmark
 from qwen_eval.sandbox import CELL_SECONDS
 
 ROUNDS = {"math": 1, "visualization": 3, "general": 1}
-OLD_TAGS = {"ci_math_code": "math", "ci_plot": "visualization", "ci_open_questions": "general"}
-TURN = re.compile(r"<\|im_end\|>\s*<\|im_start\|>assistant\n?")
-FOLDERS = (".", "upload_file_clean", "upload_file")  # where input files lie beside the data
-
-# --- data ---
-
-
-def read_items(given: str | None) -> list[Item]:
-    """The rows of a JSONL file, or of all in a folder, numbered through; UserError naming file and row."""
-    if not given:
-        raise UserError("no -d given: the benchmark's JSONL file, or its folder (eval/EVALUATION.md says whence)")
-    source = Path(given).expanduser()
-    paths = sorted(source.glob("*.jsonl")) if source.is_dir() else [source]
-    if not paths:
-        raise UserError(f"{source} has no .jsonl file in it")
-    rows = [(path, number, row) for path in paths for number, row in enumerate(read_jsonl(path, needs=()))]
-    return [_item(path, f"{path} row {at}", number, row) for number, (path, at, row) in enumerate(rows)]
-
-
-def _item(path: Path, where: str, number: int, row: dict[str, Any]) -> Item:
-    query = row.get("query", row.get("question"))
-    if not isinstance(query, str) or not query.strip():
-        raise UserError(f"{where} has no text `query` (or `question`)")
-    tag, level = _tag(row, where)
-    named = row.get("input_file_path") or []
-    named = [named] if isinstance(named, str) else named
-    question, *begun = TURN.split(query)
-    if len(begun) > 1 or "<|im_" in question:
-        raise UserError(f"{where}: the query holds more than one turn")
-    if level is not None and begun:
-        level = "easy"
-    row = {
-        "file": path.name,
-        "question": question,
-        "lang": row.get("lang") or "en",
-        "level": level,
-        "tagged": "tags" in row,
-        "input_file_path": named,
-        "files": [_find(path.parent, name, where) for name in named],
-        "gold": row.get("gold", row.get("answer")),
-    }
-    gold = None
-    if tag == "math" and row["gold"] is not None and (gold := last_number(str(row["gold"]))) is None:
-        raise UserError(f"{where}: the reference {str(row['gold'])[:40]!r} has no number in it")
-    text = prompt(question, named, row["lang"])
-    return Item(f"{tag}/{number}", tag, text, gold, row, begun="".join(begun).removesuffix("<|im_end|>").rstrip())
-
-
-def _tag(row: dict[str, Any], where: str) -> tuple[str, str | None]:
-    """(math, visualization or general; hard or easy for visualization). A GSM8K row has no tags."""
-    tags = row.get("tags", "math" if "question" in row else None)
-    names = tags.split(",") if isinstance(tags, str) else tags
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{where} has no `tags` (a list, or names with commas)")
-    for name in (name.strip() for name in names):
-        plain, _, level = OLD_TAGS.get(name, name).replace("_", "-").partition("-")
-        if plain in TAGS:
-            return plain, (level or "hard") if plain == "visualization" else None
-    raise UserError(f"{where}: none of the tags {', '.join(names) or '(none)'} is one of {', '.join(TAGS)}")
-
-
-def _find(folder: Path, name: str, where: str) -> Path:
-    """An input file of a row: as it is named, or by its last part in the folders of the published data."""
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{where}: `input_file_path` is no list of names")
-    last = PurePosixPath(name.replace("\\", "/")).name
-    for path in (folder / name, *(folder / place / last for place in FOLDERS)):
-        if path.is_file():
-            return path
-    raise UserError(f"{where}: no input file {name!r} beside {folder} (looked in {', '.join(FOLDERS)})")
-
 
 # --- prompt ---
 
@@ -218,7 +147,7 @@ class CodeInterpreter(Benchmark):
 
     def load(self, setting: Setting) -> Iterable[Item]:
         subjects = setting.subjects(TAGS)
-        return [item for item in read_items(setting.data_path) if item.subject in subjects]
+        return [item for item in read_items(setting.data_path, prompt) if item.subject in subjects]
 
     def services(self, setting: Setting) -> Mapping[type, Any]:
         items, flags = list(self.load(setting)), setting.flags
@@ -236,8 +165,8 @@ class CodeInterpreter(Benchmark):
         """A conversation ends with a reply that calls no tool, with code that fails, or with the reply after its last
         round. The transcript is the assistant's one turn, which grows by each reply and what its code gave."""
         rounds = setting.flags.rounds or ROUNDS[item.subject]
-        transcript, replies, cells = item.begun, list[str](), list[dict[str, Any]]()
-        ran = [read_code("\n" + item.begun) or ""]
+        transcript, replies, cells = item.assistant_prefill, list[str](), list[dict[str, Any]]()
+        ran = [read_code("\n" + item.assistant_prefill) or ""]
         while True:
             reply = cut_at((yield Generate(item.prompt, assistant_prefill=transcript)), [END_OF_TEXT])
             replies.append(reply)

@@ -179,7 +179,7 @@ class GivenAnswers:
 
     def prompt_text(self, task: Task) -> str:
         """The benchmark's own text: no model is there to say how it sees it."""
-        return task.item.prompt + task.item.begun
+        return task.item.prompt + task.item.assistant_prefill
 
     def _show(self, task: Task) -> None:
         """--debug shows three prompts."""

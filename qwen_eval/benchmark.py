@@ -38,29 +38,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
-from qwen_eval.data.items import Item, choose_subjects, subset
+from qwen_eval.data.items import Item as Item  # a script takes the whole contract from here
+from qwen_eval.data.items import choose_subjects, subset
 from qwen_eval.reporting.tables import Grid, Line
 from qwen_eval.stats import Score
-
-__all__ = [
-    "Benchmark",
-    "Choose",
-    "Completion",
-    "Evaluation",
-    "Generate",
-    "Item",
-    "LogLikelihood",
-    "Record",
-    "RecordOf",
-    "Results",
-    "Score",
-    "ScoreTokens",
-    "Service",
-    "Setting",
-    "Shots",
-    "Solution",
-    "answered",
-]
 
 #: One item's result: fields of samples.jsonl (`reporting.samples.FIELDS`: at least `correct`) and the benchmark's own.
 #: The runner adds what it knows itself: id, subject, prompt, how a reply ended.

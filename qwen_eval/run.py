@@ -169,4 +169,4 @@ def with_prompt(item: Item, request: Any) -> Item:
     if not isinstance(request, MODEL_REQUESTS):
         return item
     prompt = request.text if isinstance(request, ScoreTokens) else request.prompt
-    return replace(item, prompt=prompt, begun=getattr(request, "assistant_prefill", ""))
+    return replace(item, prompt=prompt, assistant_prefill=getattr(request, "assistant_prefill", ""))

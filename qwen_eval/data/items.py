@@ -81,7 +81,7 @@ __all__ = [
 @dataclass(frozen=True)
 class Item:
     """One question: `id` as in the contract (`nutrition/17`), the gold answer, the raw row, the rows of its few-shot
-    examples. `prompt` and `begun` are what the model is asked first: the runner fills them in."""
+    examples. `prompt` and `assistant_prefill` are what the model is asked first: the runner fills them in."""
 
     id: str
     subject: str
@@ -89,7 +89,7 @@ class Item:
     gold: Any = None
     row: Any = field(default=None, compare=False)
     sample: int = 0  # which of several replies to the same question (pass@k)
-    begun: str = ""  # what of a chat model's turn is there already: its reply goes on from it
+    assistant_prefill: str = ""  # what of a chat model's turn is there already: its reply goes on from it
     examples: Sequence[Any] = field(default=(), compare=False)
 
     @property
@@ -164,7 +164,7 @@ def item_sha256(item: Item) -> str:
 
     A finished line counts only while this is the same. Input files count by their content, not by where they lie.
     """
-    known = [item.id, item.subject, item.prompt, item.begun, item.gold, item.row]
+    known = [item.id, item.subject, item.prompt, item.assistant_prefill, item.gold, item.row]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=_plain).encode()).hexdigest()
 
 

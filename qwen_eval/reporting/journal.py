@@ -80,7 +80,7 @@ class Journal:
         fields: what the line says besides id, subject and sums. `prompt` may be there in the form that the model saw;
         the sum is always that of the text in the item.
         """
-        text = item.prompt + item.begun
+        text = item.prompt + item.assistant_prefill
         named = {"id": item.id, "subject": item.subject, "sample": item.sample, "prompt": text, **fields}
         sums = {"prompt_sha256": prompt_sha256(text), "item_sha256": item_sha256(item), "run": self.run}
         record = flat_record({**named, **sums})

@@ -29,7 +29,7 @@ class Endpoint:
     """An OpenAI-compatible server of this process. `asked`: (id, round) of the model, and ids of the judge."""
 
     def __init__(self) -> None:
-        self.by_prompt = {item.prompt + item.begun: item for item in read_items(str(ITEMS))}
+        self.by_prompt = {item.prompt + item.assistant_prefill: item for item in read_items(str(ITEMS), prompt)}
         self.asked: list[tuple[str, int]] = []
         self.judged: list[dict[str, Any]] = []
         self.fails_after: int | None = None
@@ -66,7 +66,7 @@ class Endpoint:
         assert bool(rest) == body.get("continue_final_message", False)
         found = [item for text, item in self.by_prompt.items() if (user["content"] + begun).startswith(text)]
         item = found[0]
-        turn = begun.removeprefix(item.begun).count("\nObservation: ")
+        turn = begun.removeprefix(item.assistant_prefill).count("\nObservation: ")
         self.asked.append((item.id, turn))
         return 200, SCRIPT[item.id]["rounds"][turn]
 
@@ -142,10 +142,12 @@ def test_every_item_comes_out_as_constructed(run_of_all: Path) -> None:
         assert {key: found[key] for key in expected} == expected, name
         assert isinstance(row["correct"], bool)
         assert sum(len(cell["pictures"]) for cell in row["cells"]) == pictures, name
-    for item in read_items(str(ITEMS)):  # of several rounds the first prompt: `response` has what came behind it
-        turn = f"\nassistant: {item.begun}" if item.begun else ""
+    for item in read_items(
+        str(ITEMS), prompt
+    ):  # of several rounds the first prompt: `response` has what came behind it
+        turn = f"\nassistant: {item.assistant_prefill}" if item.assistant_prefill else ""
         assert rows[item.id]["prompt"] == f"user: {item.prompt}{turn}"
-        assert rows[item.id]["response"].startswith(item.begun)
+        assert rows[item.id]["response"].startswith(item.assistant_prefill)
 
 
 def test_the_figures_are_those_of_the_construction(run_of_all: Path) -> None:
@@ -376,7 +378,7 @@ def test_rows_of_every_form(tmp_path: Path) -> None:
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    items = read_items(str(path))
+    items = read_items(str(path), prompt)
     assert [item.id for item in items] == [
         f"{tag}/{number}"
         for number, tag in enumerate(
@@ -385,7 +387,7 @@ def test_rows_of_every_form(tmp_path: Path) -> None:
     ]
     assert [item.row["level"] for item in items] == ["hard", "easy", "hard", None, "easy", None, None]
     assert [item.gold for item in items] == [None, None, None, 3, None, 1200, None]
-    assert items[4].begun == "Thought: x" and items[4].prompt.endswith("Question: e")
+    assert items[4].assistant_prefill == "Thought: x" and items[4].prompt.endswith("Question: e")
 
 
 @pytest.mark.parametrize(

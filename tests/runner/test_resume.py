@@ -113,7 +113,7 @@ def test_a_changed_choice_or_key_is_asked_anew(script, demo_checkpoint: Path, tm
     "change",
     [
         {"prompt": "q"},
-        {"begun": "x"},
+        {"assistant_prefill": "x"},
         {"gold": "B"},
         {"gold": ["A"]},
         {"subject": "t"},
