@@ -92,8 +92,8 @@ def compare(reply: str, reference: str, match: str) -> tuple[Any, bool | Equival
         formula = read_formula(reply)
         converted = None if formula is None else in_the_same_unit(reference, formula)
         return formula, converted is not None and (converted == reference or Equivalent(reference, converted))
-    announced = [part.text.split("\n")[0] for text in questions(reply) for part in text.announced()]
-    found = exact(announced[-1] if announced else reply)
+    announced = (part.text.split("\n")[0] for text in questions(reply) for part in text.announced())
+    found = exact(next(announced, reply))  # the last announcement of the answer to the question asked
     return found, exact(reference) in (found, exact(reply))
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from qwen_eval import metrics
 from qwen_eval.benchmark import Item, Record, Setting
-from qwen_eval.data.items import STRING, STRINGS, TEXT, Kind, check_row, find, read_csv, read_rows, tables
+from qwen_eval.data.items import STRING, STRINGS, TEXT, TEXTS, Kind, check_row, find, read_csv, read_rows, tables
 from qwen_eval.errors import UserError
 from qwen_eval.extraction.labels import read_label
 from qwen_eval.stats import Score, accuracy
@@ -140,6 +140,34 @@ def answers_given(records: Iterable[Record], labels: Sequence[str] = LETTERS) ->
 
 
 # -- any number of choices ---------------------------------------------------------------------------------------------
+
+
+def ai2_question(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of AI2's benchmarks (ARC and others): `question`, `texts` and `labels` of its choices, and the `answer`.
+
+    From the official JSON lines ({"question": {"stem", "choices": [{"text", "label"}]}, "answerKey"}) or the hub's
+    tables ({"question", "choices": {"text": [...], "label": [...]}, "answerKey"}). UserError where it is neither.
+    """
+    try:
+        question, choices = row["question"], row.get("choices")
+        if isinstance(question, Mapping):
+            choices = {name: [choice[name] for choice in question["choices"]] for name in ("text", "label")}
+            question = question["stem"]
+        texts, labels, answer = choices["text"], choices["label"], row["answerKey"]  # type: ignore[index]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"question {row.get('id')!r} has no choices with text and label, or no answerKey") from error
+    if not TEXT.fits(question) or not TEXTS.fits(texts) or not TEXTS.fits(labels) or len(texts) != len(labels):
+        raise UserError(f"question {row.get('id')!r}: question, choices and labels must be texts that are not empty")
+    if len(set(labels)) < len(labels) or answer not in labels:
+        raise UserError(f"question {row.get('id')!r}: answerKey {answer!r} is not one of the labels {labels}")
+    return {"question": question, "texts": texts, "labels": labels, "answer": answer}
+
+
+def few_shot(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The first `count` rows, the examples of the prompt; UserError when there are fewer."""
+    if len(rows) < count:
+        raise UserError(f"there are {len(rows)} examples, fewer than --num-fewshot {count}")
+    return list(rows[:count])
 
 
 def likelihood_record(item: Item, likelihoods: Sequence[float], texts: Sequence[str], labels: Sequence[str]) -> Record:

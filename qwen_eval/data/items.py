@@ -98,11 +98,13 @@ class Item:
 
 
 def read_table(
-    given: str | None, hub: Hub, patterns: Sequence[str], fields: Mapping[str, Kind]
+    given: str | None, hub: Hub, patterns: Sequence[str], fields: Mapping[str, Kind], file_ok: bool = True
 ) -> list[dict[str, Any]]:
-    """Rows of a benchmark that is one table: the file of `-d`, or what fits `patterns` in its folder, archive or hub
-    repository."""
-    return [row for path in locate_files(given, hub, patterns) for row in read_rows(path, fields)]
+    """Rows of a benchmark's table: the file of `-d`, or what fits `patterns` in its folder, archive or hub repository.
+
+    file_ok False: one of several tables (splits), so that a file given by `-d` is refused.
+    """
+    return [row for path in locate_files(given, hub, patterns, file_ok) for row in read_rows(path, fields)]
 
 
 def choose_subjects(known: Iterable[str], asked: str | None) -> list[str]:

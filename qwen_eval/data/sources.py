@@ -90,10 +90,11 @@ def locate(given: str | None, hub: Hub, holds: str | Sequence[str], file_ok: boo
     return _holding(_unpacked(fetched), patterns, source.repo)
 
 
-def locate_files(given: str | None, hub: Hub, patterns: Sequence[str]) -> list[Path]:
+def locate_files(given: str | None, hub: Hub, patterns: Sequence[str], file_ok: bool = True) -> list[Path]:
     """The files of one table (several where it was split): the file that `-d` names, else those in its folder, archive
-    or hub repository that fit the first pattern with any."""
-    place = locate(given, hub, patterns, file_ok=True)
+    or hub repository that fit the first pattern with any. file_ok False: a file that `-d` names is refused."""
+    file_ok = file_ok or not given or not given_path(given).exists()  # what is fetched from the hub is a file
+    place = locate(given, hub, patterns, file_ok)
     return find(place, patterns) if place.is_dir() else [place]
 
 

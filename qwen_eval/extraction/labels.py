@@ -1,8 +1,8 @@
 """Which of any number of labelled choices a reply names: letters from A on, or others such as 1 to 5.
 
-Letters are read by `letters.read_letter`, which knows verdicts and both languages. Of other labels the reply gives, in
-this order: the one that an announced answer begins with; the one that stands alone in its first or last line, or begins
-it; the only label, or the only choice's text, that the reply has in it.
+Letters are left to `letters.read_letter`, which knows verdicts and both languages. Of other labels the reply gives, in
+this order: the one that its last announced answer begins with; the one that stands alone in its first or last line, or
+begins it; the only label, or the only choice's text, that the reply has in it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def read_label(reply: str, labels: Sequence[str], texts: Sequence[str], question
     label = rf"(?<![A-Za-z\d])({names})(?![A-Za-z\d=+^'])"
     begins = re.compile(rf"[\s\"'(\[{{:*]*(?:(?:option|choice|answer)\s*)?{label}")
     for text in questions(reply):
-        announced = [match[1] for part in text.announced() if (match := begins.match(part.text))]
-        if announced:
-            return announced[-1]
+        for part in text.announced():  # the last one first
+            if match := begins.match(part.text):
+                return match[1]
         lines = text.text.strip().split("\n")
         for line in (lines[0], lines[-1]):
             if match := re.fullmatch(rf"\W*{label}\W*|{begins.pattern}\s*[.):,-].*", line, re.DOTALL):

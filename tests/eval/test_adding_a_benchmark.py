@@ -16,13 +16,14 @@ from qwen_eval.runner import run_benchmark
 import pytest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "adding_a_benchmark.md"
+TEXT = PAGE.read_text(encoding="utf-8")
 WORDS = "river stone light water cloud metal plant animal sound heat energy force rock wind moon soil".split()
 
 
 @pytest.fixture(scope="module")
 def arc(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The page's code as a module."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert code.count("\n") <= 60
     path = tmp_path_factory.mktemp("arc") / "evaluate_arc.py"
     path.write_text(code, encoding="utf-8")
@@ -77,7 +78,14 @@ def test_an_item_of_arc_is_scored_from_a_list_of_answers(arc: ModuleType) -> Non
     for reply, right in (("The answer is B.", True), ("B", True), ("A or B", False), ("a long text", True)):
         assert answered(arc.ARC().evaluate(item, Setting(chat=True)), reply)["correct"] is right, reply
     numbered = Item("test/1", "test", gold="5", row={**row, "labels": list("12345"), "texts": list("vwxyz")})
-    for reply, label in (("The answer is 5.", "5"), ("5", "5"), ("(4) y", "4"), ("1 or 2", None), ("It is z", "5")):
+    for reply, label in (
+        ("The answer is 5.", "5"),
+        ("5", "5"),
+        ("(4) y", "4"),
+        ("1 or 2", None),
+        ("It is z", "5"),
+        ("The answer is 2. No, the answer is 3.", "3"),
+    ):
         assert answered(arc.ARC().evaluate(numbered, Setting(chat=True)), reply)["prediction"] == label, reply
 
 
@@ -96,6 +104,61 @@ def test_arc_runs_on_a_model_base_and_chat(arc, arc_data, demo_checkpoint, tmp_p
     assert all(rescored[name]["correct_norm"] == row["correct_norm"] for name, row in found.items())
 
 
+def test_the_test_on_the_page_holds(arc: ModuleType) -> None:
+    lines = re.findall(r"^    (.*)$", TEXT.split("## Testing it")[1], re.MULTILINE)
+    assert "answered(" in "\n".join(lines)
+    exec("\n".join(lines), {"ARC": arc.ARC})
+
+
+def test_few_shot_examples_are_in_a_chat_prompt_too_and_a_long_prompt_is_cut(
+    arc, arc_data, demo_checkpoint, tmp_path, monkeypatch
+) -> None:
+    flags = ("-c", demo_checkpoint, "-d", arc_data, "-k", 3, "--limit", 2)
+    assert finished(monkeypatch, arc.ARC(), *flags, "--chat", "--max-new-tokens", 2, "-o", tmp_path / "chat") == 0
+    assert all(row["prompt"].count("Question: ") == 4 for row in samples(tmp_path / "chat").values())
+    assert finished(monkeypatch, arc.ARC(), *flags, "--max-seq-len", 40, "-o", tmp_path / "cut") == 0
+    assert all(row["cut"] for row in samples(tmp_path / "cut").values())
+
+
+def test_the_hubs_tables_give_the_same_items(arc: ModuleType, arc_data: Path, tmp_path: Path) -> None:
+    import pandas
+
+    (tmp_path / "hub/ARC-Challenge").mkdir(parents=True)
+    for split, numbers in (("test", range(24)), ("train", range(100, 106))):
+        rows = []
+        for row in map(arc_row, numbers):
+            choices = {name: [choice[name] for choice in row["question"]["choices"]] for name in ("text", "label")}
+            rows.append({**row, "question": row["question"]["stem"], "choices": choices})
+        pandas.DataFrame(rows).to_parquet(tmp_path / f"hub/ARC-Challenge/{split}-00000-of-00001.parquet")
+    wanted = list(arc.ARC().load(Setting(data_path=str(arc_data), shots=3)))
+    for folder in (tmp_path / "hub", tmp_path / "hub/ARC-Challenge"):
+        found = list(arc.ARC().load(Setting(data_path=str(folder), shots=3)))
+        assert [(one.id, one.gold, one.row, one.examples) for one in found] == [
+            (one.id, one.gold, one.row, one.examples) for one in wanted
+        ]
+
+
+def test_what_cannot_be_used_is_one_line(arc, arc_data, demo_checkpoint, tmp_path, monkeypatch, capsys) -> None:
+    def said(*flags: object) -> str:
+        assert finished(monkeypatch, arc.ARC(), "-c", demo_checkpoint, *flags, "-o", tmp_path / "out") == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        return err
+
+    assert "there are 6 examples, fewer than --num-fewshot 7" in said("-d", arc_data, "-k", 7)
+    one_file = arc_data / "ARC-Challenge-Test.jsonl"
+    assert "is a file; -d wants the folder" in said("-d", one_file, "-k", 2), "else it would be its own examples"
+    good = arc_row(0)
+    for change, what in (
+        ({"answerKey": "E"}, "answerKey 'E' is not one of the labels"),
+        ({"question": {"stem": "?"}}, "no choices with text and label"),
+        ({"question": "?", "choices": {"text": ["a"], "label": ["A", "B"]}}, "must be texts that are not empty"),
+        ({"question": "?", "choices": {"text": ["a", "b"], "label": ["1", "1"]}}, "is not one of the labels"),
+    ):
+        (tmp_path / "ARC-Challenge-Test.jsonl").write_text(json.dumps({**good, **change}) + "\n")
+        assert what in said("-d", tmp_path)
+
+
 # ---- HellaSwag
 
 HELLASWAG = '''"""HellaSwag: 10,042 beginnings, each with four endings (Zellers et al. 2019, arXiv 1905.07830)."""
@@ -104,7 +167,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from qwen_eval.benchmark import Benchmark, Evaluation, Item, LogLikelihood, Record, Results, Setting, Shots
-from qwen_eval.benchmarks.multiple_choice import likelihood_record, likelihood_scores
+from qwen_eval.benchmarks.multiple_choice import few_shot, likelihood_record, likelihood_scores
 from qwen_eval.data.items import STRING, TEXT, TEXTS, WHOLE, Hub, read_table, tables
 from qwen_eval.errors import run_script
 from qwen_eval.runner import run_benchmark
@@ -125,18 +188,21 @@ class HellaSwag(Benchmark):
     name, official_items, shots, scores_choices = "hellaswag", 10_042, Shots(base=0, chat=0), True
 
     def rows(self, setting: Setting, split: str) -> list[dict]:
-        hub = Hub("Rowan/hellaswag", f"data/{split}-00000-of-00001.parquet")
-        return read_table(setting.data_path, hub, (f"hellaswag_{split}.jsonl", *tables("data", split)), FIELDS)
+        hub_split = {"val": "validation"}.get(split, split)
+        hub = Hub("Rowan/hellaswag", f"data/{hub_split}-00000-of-00001.parquet")
+        files = (f"hellaswag_{split}.jsonl", *tables("", hub_split))
+        return read_table(setting.data_path, hub, files, FIELDS, file_ok=False)
 
     def load(self, setting: Setting) -> Iterable[Item]:
-        examples = self.rows(setting, "train")[: setting.shots] if setting.shots else []
+        examples = few_shot(self.rows(setting, "train"), setting.shots) if setting.shots else []
         for number, row in enumerate(self.rows(setting, "val")):
             yield Item(f"val/{number}", "val", gold=str(row["label"]), row=row, examples=examples)
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         shots = [f"{query(row)} {plain(row['endings'][int(row['label'])])}\\\\n\\\\n" for row in item.examples]
         endings = [plain(text) for text in item.row["endings"]]
-        likelihoods = yield LogLikelihood("".join(shots) + query(item.row), [f" {text}" for text in endings])
+        prompt = "".join(shots) + query(item.row)
+        likelihoods = yield LogLikelihood(prompt, [f" {text}" for text in endings], setting.max_prompt_tokens)
         return likelihood_record(item, likelihoods, endings, "0123")
 
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
@@ -173,6 +239,16 @@ def test_hellaswag_runs_on_a_model(hellaswag, demo_checkpoint, tmp_path, monkeyp
     flags = ("-c", demo_checkpoint, "-d", data, "--dtype", "float32", "-k", 3)
     assert finished(monkeypatch, module.HellaSwag(), *flags, "-o", tmp_path / "out") == 0
     found = samples(tmp_path / "out")
+    import pandas
+
+    (tmp_path / "hub/data").mkdir(parents=True)
+    for split, numbers in (("validation", range(12)), ("train", range(50, 56))):
+        table = pandas.DataFrame([{**hellaswag_row(number), "label": str(number % 4)} for number in numbers])
+        table.to_parquet(tmp_path / f"hub/data/{split}-00000-of-00001.parquet")
+    on_the_hub = (*flags[:2], "-d", tmp_path / "hub", *flags[4:])
+    assert finished(monkeypatch, module.HellaSwag(), *on_the_hub, "-o", tmp_path / "again") == 0
+    again = samples(tmp_path / "again")
+    assert all(again[name]["choice_logits"] == row["choice_logits"] for name, row in found.items())
     assert len(found) == 12 and "[" not in found["val/0"]["prompt"] and found["val/0"]["prompt"].count("\n\n") == 3
 
 

@@ -86,6 +86,8 @@ def test_a_base_model_chooses_among_as_many_letters_as_there_are_choices() -> No
     [
         ("exact", "Paris", "**Paris**.", True),
         ("exact", "Paris", "The answer is paris.", True),
+        ("exact", "Paris", "The answer is Rome. No, wait: the answer is Paris.", True),
+        ("exact", "Paris", "The answer is Paris.\n\nQuestion: And of the UK?\nAnswer: London", True),
         ("exact", "Paris", "It is not Paris", False),
         ("numeric", "1,200", "So there are 1200 of them.", True),
         ("numeric", "5", "The answer is 6. (Not 5.)", False),
