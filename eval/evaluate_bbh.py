@@ -21,14 +21,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Score, Setting
+from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
 from qwen_eval.data.items import TEXT, Hub, Kind, check_row, given_path, locate, read_json, read_text
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.bbh_replies import read_robust, same
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.metrics import accuracy_by_subject, by_subject
 from qwen_eval.runner import run_benchmark
-from qwen_eval.stats import macro_accuracy
+from qwen_eval.stats import Score, macro_accuracy
 
 ALGORITHMIC = (
     "boolean_expressions",

@@ -14,14 +14,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from qwen_eval.benchmark import Item, Record, Results, Score, Setting
+from qwen_eval.benchmark import Item, Record, Results, Setting
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.benchmarks.chinese_choices import ChineseChoices, marks_by_group, robust_mean
 from qwen_eval.data.items import Hub, locate
 from qwen_eval.errors import run_script
 from qwen_eval.metrics import by_subject
 from qwen_eval.runner import run_benchmark
-from qwen_eval.stats import macro_accuracy
+from qwen_eval.stats import Score, macro_accuracy
 
 HUB = Hub("ceval/ceval-exam", "ceval-exam.zip")
 COLUMNS = ("question", "A", "B", "C", "D", "answer")
