@@ -197,7 +197,18 @@ def test_a_malformed_form_is_refused_and_never_anything_else(form):
 
 
 @pytest.mark.parametrize(
-    "form", [["ty", "exec"], ["ty", "print"], ["ty", "__import__"], ["nope"], [], ["i", 3], {"a": 1}]
+    "form",
+    [
+        ["ty", ""],
+        ["ty", "no_such_type"],
+        ["ty", "exec"],
+        ["ty", "print"],
+        ["ty", "__import__"],
+        ["nope"],
+        [],
+        ["i", 3],
+        {"a": 1},
+    ],
 )
 def test_no_form_names_code(form):
     with pytest.raises(NotPlain):

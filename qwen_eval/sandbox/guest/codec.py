@@ -182,7 +182,7 @@ def _view(kind: str, items: list[Any]) -> Any:
 
 
 def _builtin_type(name: str) -> type:
-    kind = getattr(builtins, name)
+    kind = getattr(builtins, name, None)
     if type(kind) is not type:
         raise NotPlain(f"{name} is not a type")
     return kind
