@@ -1,8 +1,8 @@
 """Whether two mathematical answers are equal, by math-verify, with a limit per comparison that nothing gets around.
 
 math-verify's own limit is a signal, which works in a main thread only and cannot interrupt a long multiplication. Here
-comparisons run in worker processes (qwen_eval/worker.py), and the kernel ends one after `seconds` of CPU time; a busy
-machine changes no verdict.
+comparisons run in worker processes (qwen_eval/worker.py), and one is ended after `seconds` of CPU time; a busy machine
+changes no verdict.
 """
 
 import contextlib

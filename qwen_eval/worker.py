@@ -20,14 +20,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import math
 import os
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -42,6 +41,7 @@ _START = (
 START_SECONDS = 300.0  # of wall time until the process is ready: imports on a slow disk
 MIN_WALL, WALL = 60.0, 20  # on a busy machine a question may take so many seconds, or so many times its CPU limit
 OUT_OF_MEMORY = 75  # exit status
+TICK = 0.05  # seconds between two looks at the process's clock
 MAX_ANSWER = 8 << 20  # bytes
 
 
@@ -74,8 +74,8 @@ class IsolatedWorker:
     ) -> None:
         """prepare: a function of a module; gets `args` (pickled) and returns the function that answers a question.
 
-        name: for messages. seconds: of CPU time per question, rounded up to whole seconds of the process's clock;
-        memory: bytes. readable: paths of files and folders, for what the function imports later.
+        name: for messages. seconds: of CPU time per question; memory: bytes of address space.
+        readable: paths of files and folders, for what the function imports later.
         """
         self.name, self.guards = name, list[str]()
         self._prepare, self._args = prepare, args
@@ -106,14 +106,14 @@ class IsolatedWorker:
                 pipe = self._pipe or self._start()
                 with contextlib.suppress(EOFError, OSError, ValueError):  # ValueError: what came is no JSON
                     pipe.send_bytes(json.dumps(question).encode())
-                    if not pipe.poll(max(MIN_WALL, WALL * self._limits.seconds)):
+                    if not self._answers_in_time(pipe):
                         self._stop()
                         break
                     reply = json.loads(pipe.recv_bytes(MAX_ANSWER))
                     if "error" in reply:
                         raise RuntimeError(f"{self.name}: {reply['error']}")
                     return reply["answer"]
-                if self._ended() in (-signal.SIGXCPU, OUT_OF_MEMORY):
+                if self._ended() in (-signal.SIGPROF, OUT_OF_MEMORY):
                     break
             raise OverLimit(f"{self.name} took more than {self._limits.seconds:g} s or {self._limits.memory >> 20} MiB")
 
@@ -141,6 +141,26 @@ class IsolatedWorker:
             raise UserError(f"{self.name}: its process did not start ({first['error']})")
         self.guards = first["guards"]
         return pipe
+
+    def _answers_in_time(self, pipe: Connection) -> bool:
+        """Wait until the process has answered or ended; False when it runs over its time.
+
+        CPU time is read from the process's clock. The kernel's own limit (RLIMIT_CPU) counts in ticks, which on a busy
+        virtual machine may be far more than the process got.
+        """
+        used_before = self._cpu_time()
+        deadline = time.monotonic() + max(MIN_WALL, WALL * self._limits.seconds)
+        while not pipe.poll(TICK):
+            if self._cpu_time() - used_before > self._limits.seconds or time.monotonic() > deadline:
+                return False
+        return True
+
+    def _cpu_time(self) -> float:
+        """The process's CPU time in seconds (its clock, see clock_getcpuclockid(3))."""
+        try:
+            return time.clock_gettime((~(self.pid or 0) << 3) | 2)
+        except (OSError, AttributeError):  # gone, or no such clock here: then wall time is the limit
+            return 0.0
 
     def _ended(self) -> int | None:
         """The exit status (Popen's) of a process that closed its pipe, which is then cleared away."""
@@ -190,7 +210,8 @@ def _main(descriptor: int) -> None:
     with contextlib.suppress(EOFError, ConnectionError):  # the other side closed the pipe
         while True:
             question = json.loads(pipe.recv_bytes())
-            _allow_cpu_time(limits.seconds)
+            # The other side keeps the time. This ends the process (SIGPROF) if the other side was killed.
+            signal.setitimer(signal.ITIMER_PROF, 60 + 4 * limits.seconds)
             try:
                 reply = {"answer": answer(question)}
             except MemoryError:
@@ -202,11 +223,3 @@ def _main(descriptor: int) -> None:
 
 def _send(pipe: Connection, message: dict[str, Any]) -> None:
     pipe.send_bytes(json.dumps(message).encode())
-
-
-def _allow_cpu_time(seconds: float) -> None:
-    """From here on this process may use so much CPU time, rounded up to its clock's next whole second; then the kernel
-    ends it (SIGXCPU)."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used.ru_utime + used.ru_stime + seconds), hard))
