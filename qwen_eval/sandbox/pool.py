@@ -94,23 +94,6 @@ class Sandbox:
         verdicts = dict(self.answers(enumerate(checks)))
         return [verdicts[index] for index in sorted(verdicts)]
 
-    def check_stream(self, jobs: Iterable[tuple[Key, Sequence[Check]]]) -> Iterator[tuple[Key, list[Verdict]]]:
-        """`answers` for keys with several checks each, at least one: (key, verdicts) when the last one is final."""
-        unfinished: dict[int, tuple[Key, dict[int, Verdict], int]] = {}
-
-        def single_checks() -> Iterator[tuple[tuple[int, int], Check]]:
-            for number, (key, checks) in enumerate(jobs):
-                unfinished[number] = (key, {}, len(checks))
-                for index, check in enumerate(checks):
-                    yield (number, index), check
-
-        for (number, index), verdict in self.answers(single_checks()):
-            key, verdicts, count = unfinished[number]
-            verdicts[index] = verdict
-            if len(verdicts) == count:
-                del unfinished[number]
-                yield key, [verdicts[index] for index in range(count)]
-
     def close(self) -> None:
         """End the sandbox and everything in it."""
         self.zygote.close()

@@ -141,14 +141,6 @@ def test_results_come_while_jobs_are_still_being_read(boxes):
     assert sorted(seen_at) == list(range(40)) and min(seen_at.values()) < 40
 
 
-def test_a_key_with_several_checks_gets_their_verdicts_in_order(boxes):
-    right, wrong = check("def f(x): return 2"), check("def f(x): return 3")
-    jobs = [(number, [right, wrong, right][: 1 + number % 3]) for number in range(9)]
-    verdicts = dict(boxes("bubblewrap").check_stream(iter(jobs)))
-    assert sorted(verdicts) == list(range(9))
-    assert all([v.passed for v in verdicts[key]] == [True, False, True][: 1 + key % 3] for key in verdicts)
-
-
 LEAVE = {
     "a file": ("open('left', 'w').close()", "__import__('os').listdir('.')"),
     "a file in the temporary folder": (
