@@ -9,8 +9,8 @@ the Minerva paper (Lewkowycz et al. 2022, appendix D.2), in minerva_4shot.json; 
 protocol: the text between `Final Answer: The final answer is` and `. I hope it is correct`, else the last \\boxed{};
 equal to the reference after the Minerva normalisation (appendix D.1). robust: the answer that the reply announces, in a
 box or in words, else its last formula; mathematically equal by math-verify, and in the same unit. Each comparison runs
-in a worker process with a limit of CPU time and memory, for an answer such as 9^{9^{9^9}} would never end; an item over
-the limit is tried once more and then counts as unequal.
+in a worker process with a limit of CPU time and memory, for an answer such as 9^{9^{9^9}} would never end; one over the
+limit counts as unequal.
 Not published, ours: the prompt ends in `Solution:` and a newline; generation stops at the next `Problem:`.
 """
 

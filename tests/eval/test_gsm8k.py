@@ -1,15 +1,17 @@
 """GSM8K: prompts, the published vectors through the script, and OpenAI's 5,276 verdicts."""
 
+import argparse
 import json
 import lzma
 import sys
 
+from qwen_eval.benchmark import Item, Setting, answered
 from qwen_eval.errors import UserError
 from qwen_eval.extraction.numbers import read_number
 
 import evaluate_gsm8k
 import pytest
-from evaluate_gsm8k import EXAMPLES, prompt, read_base, read_chat, truncate
+from evaluate_gsm8k import EXAMPLES, GSM8K, prompt, read_base, read_chat, truncate
 
 LAST = "Question: How many?\nLet's think step by step\n"
 
@@ -86,6 +88,24 @@ def test_truncation_vectors(shared):
 )
 def test_readings(reply, base, chat, robust):
     assert (read_base(reply), read_chat(reply), read_number(reply)) == (base, chat, robust)
+
+
+def test_an_item_is_scored_from_a_list_of_answers():
+    row = {"question": "How many?", "answer": "It is so.\n#### 1,000"}
+    item = Item("test/0", "test", gold=row["answer"], row=row)
+
+    def marks(reply, chat=False, cut=False):
+        setting = Setting(chat=chat, flags=argparse.Namespace(cut_replies=cut))
+        record = answered(GSM8K().evaluate(item, setting), reply)
+        return tuple(record[name] for name in ("response", "prediction", "correct", "correct_robust"))
+
+    assert marks("So 1000") == ("So 1000", 1000, True, True)
+    assert marks("So 1,000") == ("So 1,000", 0, False, True)  # the last run of digits is 000
+    assert marks("So 1,000", chat=True) == ("So 1,000", "1000", True, True)
+    assert marks("So 7.", chat=True) == ("So 7.", "7.", False, False)
+    assert marks("So 1000<|endoftext|>2") == ("So 1000", 1000, True, True)
+    assert marks("So 1000\n\nQuestion: 5?") == ("So 1000\n\nQuestion: 5?", 5, False, True)
+    assert marks("So 1000\n\nQuestion: 5?", cut=True) == ("So 1000", 1000, True, True)
 
 
 @pytest.mark.parametrize("mode", ["base", "chat"])

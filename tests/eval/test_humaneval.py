@@ -4,14 +4,15 @@ import gzip
 import json
 import sys
 
-from qwen_eval.benchmark import Completion, Solution
+from qwen_eval.benchmark import Completion, Item, Setting, Solution, answered
 from qwen_eval.errors import UserError
 from qwen_eval.reporting.samples import unpacked
-from qwen_eval.sandbox import Sandbox
+from qwen_eval.sandbox import Sandbox, Verdict
 
 import evaluate_humaneval
 import pytest
 from evaluate_humaneval import (
+    HumanEval,
     chat_prompt,
     extract_body,
     helpers,
@@ -137,6 +138,36 @@ def test_canonical_replies_score_100_and_the_sandbox_is_recorded(rescore, rows):
     assert (out / "disagreements.txt").read_text().split() == [
         row["task_id"] for row in rows if row["task_id"] in wrong
     ]
+
+
+def test_an_item_is_scored_from_a_list_of_answers():
+    row = {
+        "task_id": "HumanEval/0",
+        "prompt": 'def double(n):\n    """Twice n."""\n',
+        "entry_point": "double",
+        "test": "def check(candidate):\n    assert candidate(2) == 4",
+    }
+    plus = {"test": "def check(candidate):\n    assert candidate(-2) == -4"}
+    passed, failed = Verdict(True, "passed", "", 0.1), Verdict(False, "failed", "AssertionError: no", 0.1)
+
+    def record(*answers, chat=False, tests=()):
+        item = Item("HumanEval/0", "test", gold="passed", row=row, examples=tests)
+        return answered(HumanEval().evaluate(item, Setting(chat=chat)), *answers)
+
+    def marks(record):
+        return record["prediction"], record["correct"], record["correct_robust"]
+
+    right = record("    return 2 * n\n", passed)
+    assert marks(right) == ("passed", True, True) and right["completion"] == "    return 2 * n\n"
+    assert record("    return n\n\n\nx = 1", failed)["message"] == "AssertionError: no"  # one program: asked once
+    parted = record("    m = n\n\n    return m + n\n", failed, passed)  # the protocol cuts at the blank line
+    assert marks(parted) == ("failed", False, True) and parted["completion"] == "    m = n"
+    assert marks(record(Completion("    return n"), failed)) == ("failed", False, False)
+    with_helper = "```python\ntwo = 2\n\ndef double(n):\n    return two * n\n```"  # the protocol keeps the body only
+    assert marks(record(with_helper, failed, passed, chat=True)) == ("failed", False, True)
+    assert marks(record(with_helper, passed, chat=True)) == ("passed", True, True)  # the other one need not run
+    assert record("    return 2 * n\n", passed, failed, tests=[plus])["correct_plus"] is False
+    assert record("    return n\n", failed, tests=[plus])["correct_plus"] is False  # EvalPlus's tests are not run
 
 
 def test_wrong_hostile_and_slow_replies_are_counted_as_wrong(rescore):
