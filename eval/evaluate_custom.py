@@ -11,13 +11,14 @@ Rows, as JSON lines or CSV with a header; `id` (else the row's number) and `subj
     {"question": "2 + 3 = ?", "reference": "5"}
     question,A,B,C,answer            (CSV: a column per choice, A to Z; an empty cell is no choice)
 
-`answer` is the choice's number from 0, its letter, or its text. A base model is asked with the few-shot examples
-before the question (`Question: ...`, the choices as `A. ...`, `Answer:`) and answers by the largest logit among the
-letters, or with --score loglikelihood (no choices in the prompt) by the likeliest text: acc, and acc_norm per
-character. A chat model gets the question and the choices, and its reply is read by extraction/labels.py. A reply to a
-question with a reference is compared as --match says: `exact`, the announced answer ("The answer is ...") or the whole
-reply, but for case, spaces, emphasis and a final full stop; `numeric`, the announced number, else the last one; `math`,
-the announced formula, by math-verify.
+`answer` is the choice's text, its letter, or its number from 0 (the first of these that fits). A base model is asked
+with the few-shot examples before the question (`Question: ...`, the choices as `A. ...`, `Answer:`) and answers by the
+largest logit among the letters, or with --score loglikelihood (no choices in the prompt) by the likeliest text: acc,
+and acc_norm per character. A chat model gets the question and the choices (with examples, what a base model gets), and
+its reply is read by extraction/labels.py. A reply to a question with a reference is compared as --match says: `exact`,
+the announced answer ("The answer is ...") or the whole reply, but for case, spaces, emphasis and a final full stop;
+`numeric`, the announced number, else the last one, to 0.0001 (of a reference below 1, to a ten-thousandth of it);
+`math`, the announced formula, by math-verify.
 """
 
 import argparse
@@ -38,12 +39,12 @@ from qwen_eval.benchmark import (
     Shots,
 )
 from qwen_eval.benchmarks import multiple_choice
-from qwen_eval.benchmarks.custom import Row, read_questions
+from qwen_eval.benchmarks.custom import Row, check_numbers, read_questions, same_number
 from qwen_eval.equivalence import Equivalence, Equivalent
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.formulas import in_the_same_unit, read_formula
 from qwen_eval.extraction.labels import LETTERS
-from qwen_eval.extraction.numbers import close, read_number
+from qwen_eval.extraction.numbers import read_number
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_text, questions
 from qwen_eval.extras import need
 from qwen_eval.metrics import accuracy_by_subject
@@ -71,6 +72,7 @@ def asked(row: Row, listed: bool) -> str:
 
 
 def chat_prompt(row: Row) -> str:
+    """Without examples, which show a model what an answer looks like."""
     if not row.choices:
         return row.question
     return f"{row.question}\n\n{options(row)}\nAnswer with the letter of the right choice."
@@ -87,7 +89,7 @@ def compare(reply: str, reference: str, match: str) -> tuple[Any, bool | Equival
     """What the reply answers, and whether it is the reference, or the request that finds it out."""
     if match == "numeric":
         number = read_number(reply)
-        return number, close(number, read_number(reference))
+        return number, number is not None and same_number(number, reference)
     if match == "math":
         formula = read_formula(reply)
         converted = None if formula is None else in_the_same_unit(reference, formula)
@@ -107,14 +109,13 @@ class Custom(Benchmark):
     two_extractions = False
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        flags.epilog = (__doc__ or "").partition("\n\n")[2].replace("%", "%%")  # what a row may hold
         add: Any = flags.add_argument
-        add("--fewshot", type=Path, metavar="FILE", help="examples, in rows of the same form; -k says how many")
         add(
-            "--match",
-            choices=MATCHES,
-            default="exact",
-            help="how a reply and a reference are compared (default: exact)",
+            "--fewshot", type=Path, metavar="FILE", help="examples, in rows of the same form; -k N: the first N of them"
         )
+        match = "how a reply and a reference are compared (default: exact)"
+        add("--match", choices=MATCHES, default="exact", help=match)
         score = "base, multiple choice: by the letters' logits or the texts' log-likelihoods (default: letters)"
         add("--score", choices=("letters", "loglikelihood"), default="letters", help=score)
 
@@ -127,13 +128,17 @@ class Custom(Benchmark):
             need("math")
 
     def load(self, setting: Setting) -> Iterable[Item]:
+        if setting.chat and setting.flags.score == "loglikelihood":
+            raise UserError("--score loglikelihood wants a base model; a chat model answers with a reply")
         examples: list[Row] = []
         if setting.flags.fewshot:
             examples = read_questions(setting.flags.fewshot)
             if (count := setting.flags.num_fewshot) is not None and count > len(examples):
                 raise UserError(f"-k {count}: {setting.flags.fewshot} has {len(examples)} examples")
             examples = examples[:count]
-        rows = read_questions(Path(setting.flags.eval_data_path).expanduser())
+        rows = read_questions(Path(setting.flags.eval_data_path))
+        if setting.flags.match == "numeric":
+            check_numbers(rows, setting.flags.eval_data_path)
         subjects = setting.subjects(dict.fromkeys(row.subject for row in rows))
         for row in rows:
             if row.subject in subjects:
@@ -142,7 +147,8 @@ class Custom(Benchmark):
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         flags = setting.flags
-        return {"num_fewshot": self.examples(setting), "match": flags.match, "score": flags.score}
+        known = {"num_fewshot": self.examples(setting), "match": flags.match, "score": flags.score}
+        return {**super().protocol(setting), **known}
 
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
         return {} if setting.chat else {"stop": STOPS}
@@ -162,7 +168,8 @@ class Custom(Benchmark):
             texts = [f" {text}" for text in row.choices]
             likelihoods = yield LogLikelihood(shots + asked(row, False), texts, flags.max_seq_len)
             return multiple_choice.likelihood_record(item, likelihoods, row.choices, letters)
-        reply = yield Generate(shots + (chat_prompt(row) if setting.chat else asked(row, False)))
+        alone = setting.chat and not shots
+        reply = yield Generate(chat_prompt(row) if alone else shots + asked(row, bool(row.choices)))
         if row.choices:
             return multiple_choice.label_record(item, reply, row.choices, letters, row.question)
         prediction, same = compare(reply if setting.chat else cut_at(reply, STOPS), row.reference, flags.match)
@@ -180,10 +187,8 @@ class Custom(Benchmark):
 
     def examples(self, setting: Setting) -> int:
         """How many examples stand in a prompt: all of --fewshot, or as many as -k says."""
-        flags = setting.flags
-        if flags.fewshot and flags.num_fewshot is None:
-            return len(read_questions(flags.fewshot))
-        return int(flags.num_fewshot or 0)
+        given = setting.flags.num_fewshot
+        return len(read_questions(setting.flags.fewshot)) if setting.flags.fewshot and given is None else given or 0
 
 
 def main() -> int:

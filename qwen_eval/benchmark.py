@@ -246,7 +246,8 @@ class Benchmark:
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         """All that changes a prompt or a reply beyond the common flags: a run with another one is another run."""
         found: dict[str, Any] = {} if self.shots is None else {"num_fewshot": setting.shots}
-        return found if self.max_prompt_tokens is None else {**found, "max_seq_len": setting.max_prompt_tokens}
+        limits = (self.max_prompt_tokens, setting.max_prompt_tokens)
+        return found if limits == (None, None) else {**found, "max_seq_len": setting.max_prompt_tokens}
 
     def decoding(self, setting: Setting) -> Mapping[str, Any] | None:
         """What the benchmark fixes of `engines.decoding.Decoding`; None where nothing is generated."""

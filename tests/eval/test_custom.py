@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,76 @@ def test_rows_of_json_lines_and_csv_are_the_same(tmp_path: Path) -> None:
         ({"question": "q", "choices": ["a", "b"]}, "'answer'"),
         ({"question": "q", "choices": ["a", "b"], "answer": 2}, "none of the 2 choices"),
         ({"question": "q", "choices": ["a", "b"], "answer": "C"}, "none of the 2 choices"),
+        ({"question": "q", "choices": ["a", "b"], "answer": "²"}, "none of the 2 choices"),
+        ({"question": "q", "choices": ["a", "b", "a"], "answer": "a"}, "the text of several choices; give the letter"),
+        ({"question": "q", "reference": "r", "id": "food/0"}, "the id 'food/0' is that of line 1 already"),
         ({"question": "q"}, "neither `choices` with an `answer` nor a `reference`"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
     path = written(tmp_path / "q.jsonl", [CHOICES[0], row])
-    with pytest.raises(UserError, match=r"q\.jsonl row 1.*") as error:
+    with pytest.raises(UserError, match=r"q\.jsonl line 2.*") as error:
         read_questions(path)
     assert problem in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_answer_that_fits_in_several_ways_is_the_text_then_the_letter_then_the_number(tmp_path: Path) -> None:
+    rows = [
+        {"question": "q", "choices": choices, "answer": answer}
+        for choices, answer in ((["3", "2", "1"], "1"), (["B", "A", "C"], "B"), (["x", "y", "z"], "B"), (["5", "6"], 1))
+    ]
+    assert [row.letter for row in read_questions(written(tmp_path / "q.jsonl", rows))] == ["C", "A", "B", "B"]
+
+
+def test_a_table_without_one_of_the_choices_columns_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "q.csv"
+    table.write_text("question,A,C,answer\nWhich?,one,two,B\n")  # B would be the text under C
+    with pytest.raises(UserError, match=r"q\.csv has columns A, C: .*without a gap"):
+        read_questions(table)
+
+
+def test_a_reference_that_is_no_number_is_refused_before_a_model_is_asked(script, tmp_path: Path) -> None:
+    for reference in ("five", "1/2", "10^3", "1,5", "2 of 3"):
+        data = written(tmp_path / "q.jsonl", [{"question": "q", "reference": reference}])
+        ended = script("custom", "-c", "demo", "-d", data, "--match", "numeric", "-o", tmp_path / "out")
+        assert ended.status == 2 and ended.err.count("\n") == 1, ended.err
+        assert f"q.jsonl, id 'custom/0': the reference is {reference!r}, not a number" in ended.err
+
+
+def test_a_chat_model_with_examples_is_asked_in_their_form() -> None:
+    row = Row("r", "s", "q?", ("one", "two"), 1)
+    plain, shots = item(row), replace(item(row), examples=[Row("e", "s", "first?", ("x", "y"), 0)])
+    ask = Custom()
+    assert next(ask.evaluate(plain, setting(chat=True))).prompt == (
+        "q?\n\nA. one\nB. two\n\nAnswer with the letter of the right choice."
+    )
+    examples = "Question: first?\nA. x\nB. y\nAnswer: A\n\n"
+    wanted = f"{examples}Question: q?\nA. one\nB. two\nAnswer:"
+    assert next(ask.evaluate(shots, setting(chat=True))).prompt == wanted
+    assert next(ask.evaluate(shots, setting())).prompt == wanted
+
+
+def test_log_likelihoods_of_a_chat_model_are_refused(script, tmp_path: Path) -> None:
+    data = written(tmp_path / "q.jsonl", CHOICES)
+    ended = script("custom", "-c", "demo-chat", "-d", data, "--score", "loglikelihood", "-o", tmp_path / "out")
+    assert ended.status == 2 and "--score loglikelihood wants a base model" in ended.err
+
+
+def test_a_run_with_another_max_seq_len_is_another_run(script, tmp_path: Path) -> None:
+    flags = ("-c", "demo", "-d", written(tmp_path / "q.jsonl", CHOICES), "-o", tmp_path / "out")
+    assert script("custom", *flags).status == 0
+    assert not any(row["cut"] for row in samples(tmp_path / "out").values())
+    ended = script("custom", *flags, "--max-seq-len", 8)
+    assert ended.status == 2 and "holds a run with another model, dtype or prompt setting" in ended.err
+    assert script("custom", *flags, "--max-seq-len", 8, "--overwrite").status == 0
+    assert all(row["cut"] for row in samples(tmp_path / "out").values())
+
+
+def test_help_shows_the_rows(script) -> None:
+    ended = script("custom", "--help")
+    assert ended.status == 0
+    for shown in ('"choices": ["stone", "pear", "chair"], "answer": 1', "question,A,B,C,answer", "first of these"):
+        assert shown in ended.out
 
 
 def test_a_base_model_chooses_among_as_many_letters_as_there_are_choices() -> None:
@@ -91,6 +154,11 @@ def test_a_base_model_chooses_among_as_many_letters_as_there_are_choices() -> No
         ("exact", "Paris", "It is not Paris", False),
         ("numeric", "1,200", "So there are 1200 of them.", True),
         ("numeric", "5", "The answer is 6. (Not 5.)", False),
+        ("numeric", "1e3", "The answer is 1,000.", True),
+        ("numeric", "$12.50", "It costs 12.5 dollars.", True),
+        ("numeric", "0.00002", "The answer is 0.00003.", False),
+        ("numeric", "0", "The answer is 0.00001.", False),
+        ("numeric", "20000", "The answer is 20001.", False),
     ],
 )
 def test_a_reply_is_compared_with_the_reference(match: str, reference: str, reply: str, right: bool) -> None:
