@@ -105,7 +105,7 @@ def read_chat(reply: str) -> str | None:
 
 
 def score(reply: str, answer: str, chat: bool) -> dict[str, Any]:
-    """Both readings of a reply and both verdicts. `answer` is the row's, ending in `#### N`."""
+    """Both extractions of a reply and both verdicts. `answer` is the row's, ending in `#### N`."""
     prediction: int | str | None
     if chat:
         prediction = read_chat(reply)

@@ -25,7 +25,7 @@ from qwen_eval.benchmark import (
 )
 from qwen_eval.engines.base import ChoiceRequest, LogLikelihoodRequest, NoReply
 from qwen_eval.engines.decoding import Decoding
-from qwen_eval.errors import UserError
+from qwen_eval.errors import UserError, one_line
 from qwen_eval.progress import progress
 from qwen_eval.reporting.manifest import digest
 from qwen_eval.rescore import Replies
@@ -49,6 +49,16 @@ class Task:
     known: dict[str, Any] = field(default_factory=dict)
     replies: int = 0
 
+    def send(self, answer: Any) -> Any:
+        """Give the evaluation an answer; returns what it asks next. Raises StopIteration with the record at its end;
+        an error of the benchmark itself names the item."""
+        try:
+            return self.evaluation.send(answer)
+        except (StopIteration, UserError):
+            raise
+        except Exception as error:
+            raise RuntimeError(f"{self.item.id}: {type(error).__name__}: {one_line(error)}") from error
+
 
 class ModelAnswers:
     """The model's answers, by the engine of a target. total: items of the whole run, for the progress bar."""
@@ -64,8 +74,8 @@ class ModelAnswers:
         return self.target.engine
 
     def prompt_text(self, task: Task) -> str:
-        """The prompt as the model saw it, chat frame and cut included."""
-        encoded = task.encoded
+        """The prompt as the model saw it, chat frame and cut included; "" where it was not asked."""
+        encoded = "" if task.encoded is None else task.encoded
         return encoded if isinstance(encoded, str) else str(self.engine.prompt_text(encoded))
 
     def answers(self, kind: type, asked: Sequence[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
@@ -242,12 +252,13 @@ class ServiceAnswers:
 
     def _take(self) -> Iterator[tuple[Task, Any]]:
         task, request, done = self._done.get()
-        answer = done.result()
+        self.pending -= 1
+        answer = done.result()  # raises what the service raised: no answer will come
         doubtful = getattr(self.services[type(request)], "doubtful", None)
         if doubtful is not None and doubtful(answer):
             self._again.append((task, request))
+            self.pending += 1
             return
-        self.pending -= 1
         yield task, answer
 
     def close(self, at_once: bool) -> None:

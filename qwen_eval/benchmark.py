@@ -67,7 +67,8 @@ class Choose(NamedTuple):
 class LogLikelihood(NamedTuple):
     """Answer: for each continuation of the prompt its log-likelihood (list of float): the sum over its tokens.
 
-    For choices longer than one token; `multiple_choice.acc_norm` divides by their bytes.
+    For choices longer than one token; `multiple_choice.likelihood_record` makes acc, acc_norm (per character) and
+    acc_bytes of them.
     """
 
     prompt: str

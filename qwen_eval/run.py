@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.answers import MODEL_REQUESTS
+from qwen_eval.answers import MODEL_REQUESTS, Task
 from qwen_eval.benchmark import Benchmark, Item, Record, RecordOf, ScoreTokens, Setting
 from qwen_eval.data.items import items_sha256
 from qwen_eval.engines.decoding import Decoding
@@ -130,7 +130,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         manifest={
             **manifest.environment(),
             **identity,
-            "data_sha256": items_sha256(item for item, by_data in asked if by_data),
+            "data_sha256": items_sha256(by_data for _, by_data in asked),
             "seed": flags.seed,
             "limit": flags.limit,
             "sample": flags.sample,
@@ -144,24 +144,33 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
 
 def first_prompts(
     benchmark: Benchmark, items: Sequence[Item], setting: Setting, journal: Journal
-) -> list[tuple[Item, bool]]:
-    """Each item with what the model is asked first; as it is where that rests on the record of an item that is not
-    finished. And whether the prompt comes of the data alone."""
+) -> list[tuple[Item, Item]]:
+    """Each item twice: with what the model is asked first, as far as that is known (a prompt may rest on the record of
+    an item that is not finished); and as the data alone make it, without a prompt that rests on records."""
     finished: set[tuple[str, int]] = set()
     found = []
     for item in items:
-        evaluation, answer, by_data = benchmark.evaluate(item, setting), None, True
-        while isinstance(request := evaluation.send(answer), RecordOf):
+        task = Task(item, benchmark.evaluate(item, setting))
+        request, by_data = _request(task, None), True
+        while isinstance(request, RecordOf):
             by_data = False
             if (key := (request.id, request.sample)) not in finished:
                 break
-            answer = journal.records[key]
-        evaluation.close()
+            request = _request(task, journal.records[key])
+        task.evaluation.close()
         asked = with_prompt(item, request)
         if journal.finished(asked):
             finished.add(asked.key)
-        found.append((asked, by_data))
+        found.append((asked, asked if by_data else item))
     return found
+
+
+def _request(task: Task, answer: Any) -> Any:
+    """What the task asks; None where it asks for nothing more."""
+    try:
+        return task.send(answer)
+    except StopIteration:
+        return None
 
 
 def with_prompt(item: Item, request: Any) -> Item:

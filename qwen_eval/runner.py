@@ -18,7 +18,7 @@ from qwen_eval.answers import MODEL_REQUESTS, GivenAnswers, ModelAnswers, Servic
 from qwen_eval.benchmark import Benchmark, Item, RecordOf
 from qwen_eval.cli import parser
 from qwen_eval.engines.base import NoReply
-from qwen_eval.errors import UserError, disk_error, one_line
+from qwen_eval.errors import UserError, disk_error
 from qwen_eval.extras import need
 from qwen_eval.progress import progress
 from qwen_eval.reporting.report import report
@@ -69,10 +69,15 @@ def answer_all(made: Run, services: ServiceAnswers) -> None:
     _say_what_to_know(made)
     unfinished = [item for item in made.items if not made.journal.finished(item)]
     count = made.benchmark.items_at_a_time or max(1, len(unfinished))
+    model: GivenAnswers | ModelAnswers = (
+        GivenAnswers(made.target.replies, made.benchmark, 3 if made.target.args.debug else 0)
+        if made.target.replies is not None
+        else ModelAnswers(made.target, made.benchmark, made.decoding, len(made.items))
+    )
     stopped = True
     try:
         for start in range(0, len(unfinished), count):
-            _Round(made, services).answer(unfinished[start : start + count])
+            _Round(made, model, services).answer(unfinished[start : start + count])
         stopped = False
     finally:
         services.close(at_once=stopped)
@@ -98,13 +103,8 @@ def _say_what_to_know(made: Run) -> None:
 class _Round:
     """Items under way together."""
 
-    def __init__(self, made: Run, services: ServiceAnswers) -> None:
-        self.run, self.services = made, services
-        self.model = (
-            GivenAnswers(made.target.replies, made.benchmark, 3 if made.target.args.debug else 0)
-            if made.target.replies is not None
-            else ModelAnswers(made.target, made.benchmark, made.decoding, len(made.items))
-        )
+    def __init__(self, made: Run, model: GivenAnswers | ModelAnswers, services: ServiceAnswers) -> None:
+        self.run, self.model, self.services = made, model, services
         self.asked: dict[type, list[tuple[Task, Any]]] = defaultdict(list)  # of the model
         self.waiting: list[tuple[Task, RecordOf]] = []  # for another item's record
         self.open: set[tuple[str, int]] = set()  # items without a record, or whose record is being made anew
@@ -165,14 +165,10 @@ class _Round:
             self._close(task)
             return
         try:
-            request = task.evaluation.send(answer)
+            request = task.send(answer)
         except StopIteration as finished:
             self._save(task, finished.value)
             return
-        except UserError:
-            raise
-        except Exception as error:
-            raise RuntimeError(f"{task.item.id}: {type(error).__name__}: {one_line(error)}") from error
         if isinstance(request, MODEL_REQUESTS):
             if not task.item.prompt:
                 task.item = with_prompt(task.item, request)

@@ -4,9 +4,11 @@ import argparse
 import json
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.answers import ServiceAnswers, Task
 from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, RecordOf, Results, Setting, answered
 from qwen_eval.errors import UserError
 from qwen_eval.runner import parse_flags, run
@@ -122,3 +124,55 @@ def test_a_request_that_nobody_answers_names_who_should(monkeypatch, tmp_path: P
     replies.write_text('{"id": "test/0", "response": "0"}\n')
     with pytest.raises(TypeError, match=r"test/0: nobody answers a int; Benchmark.services names who does"):
         run(Alone(), flags_for(monkeypatch, "--rescore", replies, "-o", tmp_path / "out"))
+
+
+def test_a_service_that_fails_is_an_error_and_never_a_wait_for_ever() -> None:
+    """What else is under way is still answered: the runner saves it before it gives up."""
+
+    class Failing(Double):
+        def answer(self, request: int) -> int | None:
+            if request == 1:
+                raise UserError("the service is gone")
+            return super().answer(request)
+
+    service = Failing()
+    services = ServiceAnswers({int: service})
+    for number in (1, 2, 3):
+        item = Item(f"test/{number}", "test", row=number)
+        services.ask(Task(item, Sums(service).evaluate(item, Setting())), number)
+    answers, errors = [], []
+    while services.pending:
+        try:
+            answers += [answer for _, answer in services.wait()]
+        except UserError as error:
+            errors.append(str(error))
+    services.close(at_once=False)
+    assert (sorted(answers), errors) == ([4, 6], ["the service is gone"])
+
+
+def test_a_prompt_that_cannot_be_made_names_its_item(monkeypatch, tmp_path: Path) -> None:
+    class Unreadable(Sums):
+        def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+            yield Generate({"question": "?"}["problem"])
+            return {}
+
+    replies = tmp_path / "replies.jsonl"
+    replies.write_text('{"id": "test/0", "response": "0"}\n')
+    with pytest.raises(RuntimeError, match="test/0: KeyError: 'problem'"):
+        run(Unreadable(), flags_for(monkeypatch, "--rescore", replies, "-o", tmp_path / "out"))
+
+
+def test_the_datas_checksum_counts_items_whose_prompt_rests_on_replies(monkeypatch, tmp_path: Path) -> None:
+    class Other(Sums):
+        def load(self, setting: Setting) -> Iterable[Item]:
+            for item in super().load(setting):
+                yield replace(item, gold="another") if item.id == "test/5" else item
+
+    replies = tmp_path / "replies.jsonl"
+    sums = {}
+    for name, benchmark, first in (("one", Sums(), 0), ("reply", Sums(), 4), ("gold", Other(), 0)):
+        lines = [{"id": f"test/{number}", "response": str(number or first)} for number in range(6)]
+        replies.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert run(benchmark, flags_for(monkeypatch, "--rescore", replies, "-o", tmp_path / name)) == 0
+        sums[name] = json.loads((tmp_path / name / "results.json").read_text())["manifest"]["data_sha256"]
+    assert sums["one"] == sums["reply"] != sums["gold"]
