@@ -8,11 +8,10 @@ changes no verdict.
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from qwen_eval.extras import need
-from qwen_eval.service import Key, answered
 from qwen_eval.worker import IsolatedWorker, OverLimit
 
 SECONDS = 5  # of CPU time per comparison
@@ -65,10 +64,6 @@ class Equivalence:
     def answer(self, request: tuple[str, str]) -> bool | None:
         """`equal` for (gold, answer), as the runner asks."""
         return self.equal(*request)
-
-    def answers(self, requests: Iterable[tuple[Key, tuple[str, str]]]) -> Iterator[tuple[Key, bool | None]]:
-        """(key, verdict) for every (key, (gold, answer)), several at a time: see qwen_eval/service.py."""
-        return answered(self.answer, requests, self.workers)
 
     def processes(self) -> list[int]:
         """The ids of the worker processes that run."""

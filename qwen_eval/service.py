@@ -1,6 +1,6 @@
 """Many requests at once to the services beside the model: the sandbox, the formula checker, the judge of pictures.
 
-Inside a run the runner asks them (qwen_eval/runner.py). Elsewhere each has one method for the requests of many items:
+Inside a run the runner asks them (qwen_eval/runner.py). Elsewhere the sandbox and the judge have one method for many:
 
     for key, answer in service.answers((item.key, request) for ...):
         ...

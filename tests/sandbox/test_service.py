@@ -142,7 +142,8 @@ def test_ctrl_c_delivers_what_is_ready_and_waits_for_nothing() -> None:
 def test_the_formula_checker_answers_many_at_once() -> None:
     pairs = {"half": ("1/2", "0.5"), "other": ("1", "2"), "endless": ("3", "9^{9^{9^9}}"), "root": ("\\sqrt{4}", "2")}
     with Equivalence(seconds=1, workers=2) as equivalence:
-        assert dict(equivalence.answers(pairs.items())) == {"half": True, "other": False, "endless": None, "root": True}
+        found = dict(answered(equivalence.answer, pairs.items(), equivalence.workers))
+        assert found == {"half": True, "other": False, "endless": None, "root": True}
 
 
 def test_comparisons_one_after_the_other_need_one_process() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.benchmark import Item, Record
-from qwen_eval.judge import Judge
+from qwen_eval.judge import Judge, Question
 from qwen_eval.progress import progress
 
 ASK = {
@@ -26,16 +26,26 @@ def judge_pictures(
 
     Returns the fields that the records get, by the item's key.
     """
-    changes = {}
-    asked = [(item, record) for item, record in pairs if item.subject == "visualization"]
-    with progress("judge", 0, len(asked)) as bar:
-        for item, record in asked:
-            names = [name for cell in record["cells"] for name in cell["pictures"]]
-            reply = ""
-            if any(cell["pictures"] and not cell["error"] for cell in record["cells"]):
-                pictures = [(folder / name).read_bytes() for name in names]
-                question = ASK.get(item.row["lang"], ASK["en"]).format(query=item.row["question"])
-                reply = judge.ask(question, pictures, item.id)
-            changes[item.key] = {"judge": judge.model, "judge_reply": reply, "judged_right": "right" in reply.lower()}
+    asked = {item.key: (item, record) for item, record in pairs if item.subject == "visualization"}
+    drawn = (_question(item, record, folder) for item, record in asked.values() if _drew(record))
+    replies = dict.fromkeys(asked, "")
+    with progress("judge", sum(not _drew(record) for _, record in asked.values()), len(asked)) as bar:
+        for key, reply in judge.answers(drawn):
+            replies[key] = reply
             bar.update()
-    return changes
+    return {
+        key: {"judge": judge.model, "judge_reply": reply, "judged_right": "right" in reply.lower()}
+        for key, reply in replies.items()
+    }
+
+
+def _drew(record: Record) -> bool:
+    """Whether code that ran has drawn something."""
+    return any(cell["pictures"] and not cell["error"] for cell in record["cells"])
+
+
+def _question(item: Item, record: Record, folder: Path) -> tuple[tuple[str, int], Question]:
+    """What the judge is asked of an item, with its key."""
+    text = ASK.get(item.row["lang"], ASK["en"]).format(query=item.row["question"])
+    pictures = [(folder / name).read_bytes() for cell in record["cells"] for name in cell["pictures"]]
+    return item.key, Question(text, tuple(pictures), item.id)
