@@ -142,14 +142,21 @@ def continued(prompt: str, reply: str, name: str, as_is: bool) -> str | None:
 
 
 def _bodies(text: str) -> Iterator[str]:
-    """Where in a text a body may begin: at each of its blocks, then at each paragraph."""
+    """Where in a text a body may begin: at each of its blocks, then at each paragraph, and at an indented line right
+    behind a line of prose."""
     yield from (piece.text for piece in pieces(text) if piece.fenced)
     lines = without_tags(text).split("\n")
     for number, line in enumerate(lines):
-        if line.strip() and (number == 0 or not lines[number - 1].strip()):
+        before = lines[number - 1] if number else ""
+        if line.strip() and (not before.strip() or _indented_behind_prose(before, line)):
             rest = "\n".join(lines[number:])
             if "return" in rest or "yield" in rest:
                 yield rest
+
+
+def _indented_behind_prose(before: str, line: str) -> bool:
+    """Whether an indented line follows one at the margin that is no Python, not even the head of a statement."""
+    return _indent(line) > 0 and _indent(before) == 0 and parsed(f"{before}\n    pass\n") is None
 
 
 def _body_length(source: str, name: str) -> int:

@@ -10,7 +10,7 @@ from tests.eval.code_replies import BODIES, BODY, ENDLESS, FRAMES, FUNCTION, PRO
 import evaluate_humaneval
 import evaluate_mbpp
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 NAMES = {"total"}
@@ -217,8 +217,15 @@ def replies(draw):
     return reply + draw(st.sampled_from(["", "\n", "\n\n" + F + "\ndef total(v, s):\n    return 0\n" + F]) | tail)
 
 
+INNER_FUNCTION_BEHIND_PROSE = (
+    "def-inition:\n    def plus(a, b):\n        return a + b\n\n"
+    "    for v in values:\n        start = plus(v, start)\n\n    return start\n```\nThis is all that's needed."
+)
+
+
 @settings(max_examples=150, deadline=None)
 @given(replies())
+@example(INNER_FUNCTION_BEHIND_PROSE)
 def test_what_is_right_by_the_protocol_is_right_by_the_robust_program(reply):
     """By its own program, not only by the rule that a reply right by the protocol is right."""
     prompt = PROBLEM["prompt"]
