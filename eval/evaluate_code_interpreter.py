@@ -29,7 +29,7 @@ from qwen_eval.benchmarks.code_interpreter.items import read_items
 from qwen_eval.benchmarks.code_interpreter.pictures import judge_pictures
 from qwen_eval.benchmarks.code_interpreter.rounds import Cells, RunCell, read_code
 from qwen_eval.benchmarks.code_interpreter.scores import PUBLISHED, TAGS, as_reported, scores_of
-from qwen_eval.cli import positive
+from qwen_eval.cli import add_data_version, positive
 from qwen_eval.engines.endpoint import check_url
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import react
@@ -39,6 +39,8 @@ from qwen_eval.judge import Judge
 from qwen_eval.runner import run_benchmark
 from qwen_eval.sandbox import CELL_SECONDS
 
+#: the card's tables, and the last README's; the file's name is the same in both
+DATA_VERSIONS = ("card", "20231206")
 ROUNDS = {"math": 1, "visualization": 3, "general": 1}
 
 # --- prompt ---
@@ -130,6 +132,7 @@ class CodeInterpreter(Benchmark):
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:
         add = flags.add_argument
+        add_data_version(flags, DATA_VERSIONS)
         add("--rounds", type=positive, metavar="N", help="pieces of code per item (default: 3 for visualization, 1)")
         add("--judge-url", metavar="URL", help="OpenAI-compatible endpoint that judges pictures (key: JUDGE_API_KEY)")
         add("--judge-model", metavar="NAME", help="the judge's name there")
@@ -154,6 +157,10 @@ class CodeInterpreter(Benchmark):
         files = [path for item in items for path in item.row["files"]]
         plots = any(item.subject == "visualization" for item in items)
         return {RunCell: Cells(files, setting.folder, shown, flags.workers, flags.allow_unsandboxed, plots)}
+
+    def data_version(self, setting: Setting) -> str:
+        version: str | None = setting.flags.data_version
+        return version or ""
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         return {"rounds": setting.flags.rounds, "cell_seconds": CELL_SECONDS}

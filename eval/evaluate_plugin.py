@@ -4,11 +4,13 @@
     python eval/evaluate_plugin.py -c Qwen/Qwen-7B-Chat -d data/hf_agent --hf-agent run
     python eval/evaluate_plugin.py -c Qwen/Qwen-7B-Chat -d data/hf_agent --hf-agent chat
 
-ReAct: -d has one `*positive*.jsonl` and one `*negative*.jsonl` (published: exam_plugin_v20231206_react_positive.jsonl),
-rows `prompt` and `response`. A positive question needs a tool, a negative one none. One turn, greedy, the checkpoint's
-own repetition penalty. Three figures: does the reply name the reference's tool; Rouge-L (F1, 0 to 1) between the two
-inputs, over the tokens of the model; and how often a tool is called where none is needed (lower is better). With
---rescore, -c says whose tokenizer; without it the tokens are words and characters, and the figure is not compared.
+ReAct: -d has one `*positive*.jsonl` and one `*negative*.jsonl`, rows `prompt` and `response`. Published are
+exam_plugin_v20231206_react_*.jsonl and, before them, exam_plugin_v1_react_*.jsonl; each version has reported figures of
+its own, and --data-version says which one files of another name are. A positive question needs a tool, a negative one
+none. One turn, greedy, the checkpoint's own repetition penalty. Three figures: does the reply name the reference's
+tool; Rouge-L (F1, 0 to 1) between the two inputs, over the tokens of the model; and how often a tool is called where
+none is needed (lower is better). With --rescore, -c says whose tokenizer; without it the tokens are words and
+characters, and the figure is not compared.
 
 --hf-agent: -d holds tasks.json and its prompt templates; see qwen_eval/benchmarks/hf_agent/.
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
+from qwen_eval.cli import add_data_version
 from qwen_eval.data.items import TEXT, Hub, given_path, locate, read_jsonl
 from qwen_eval.errors import UserError, one_line, run_script
 from qwen_eval.extraction.react import (
@@ -37,7 +40,9 @@ from qwen_eval.runner import parse_flags, run
 from qwen_eval.stats import Score, accuracy, mean
 
 SUBJECTS = ("positive", "negative")
-PUBLISHED = "exam_plugin_v20231206_react_{}.jsonl"
+#: the published files by the version of the data
+PUBLISHED = {"20231206": "exam_plugin_v20231206_react_{}.jsonl", "20230803": "exam_plugin_v1_react_{}.jsonl"}
+NEWEST = PUBLISHED["20231206"]
 
 # --- data ---
 
@@ -55,7 +60,7 @@ def _file(given: str | None, subject: str) -> Path:
     if not given:
         raise UserError("no -d given: the folder with the positive and negative files (eval/EVALUATION.md says whence)")
     if not given_path(given).exists():
-        return locate(given, Hub(given, PUBLISHED.format(subject)), holds="", file_ok=True)
+        return locate(given, Hub(given, NEWEST.format(subject)), holds="", file_ok=True)
     folder = locate(given, Hub("", ""), [f"*{name}*.jsonl" for name in SUBJECTS])
     found = sorted(folder.glob(f"*{subject}*.jsonl"))
     if len(found) != 1:
@@ -145,6 +150,7 @@ class ReAct(Benchmark):
     figures_per_subject = True
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:
+        add_data_version(flags, tuple(PUBLISHED))
         flags.add_argument("--hf-agent", choices=("run", "chat"), help="the Hugging Face agent benchmark in this mode")
 
     def settle_flags(self, flags: argparse.Namespace) -> None:
@@ -156,10 +162,16 @@ class ReAct(Benchmark):
             for number, row in enumerate(read_rows(setting.data_path, subject)):
                 yield Item(f"{subject}/{number}", subject, gold=row.get("response"), row=row)
 
-    def published(self, setting: Setting) -> bool:
-        """Whether the files are the published ones, as far as their names say."""
-        names = {name: _file(setting.data_path, name).name for name in setting.subjects(SUBJECTS)}
-        return all(name == PUBLISHED.format(subject) for subject, name in names.items())
+    def published(self, setting: Setting) -> str:
+        """The version whose published files these are, as far as their names say; "" for none."""
+        names = {subject: _file(setting.data_path, subject).name for subject in setting.subjects(SUBJECTS)}
+        for version, name in PUBLISHED.items():
+            if all(found == name.format(subject) for subject, found in names.items()):
+                return version
+        return ""
+
+    def data_version(self, setting: Setting) -> str:
+        return setting.flags.data_version or self.published(setting)
 
     def official(self, setting: Setting) -> int | None:
         """Each subject has figures of its own, which --subjects leaves whole."""
@@ -202,7 +214,8 @@ class ReAct(Benchmark):
         if negative:
             notes.append("false_positive_rate: lower is better (calls of a tool where none is needed)")
         if not setting.own_samples and not self.published(setting):
-            notes.append(f"the files are not called {PUBLISHED.format('*')}: other questions, so never `reproduced`")
+            names = " or ".join(name.format("*") for name in PUBLISHED.values())
+            notes.append(f"the files are not called {names}: other questions, so never `reproduced`")
         if positive and lacking:
             notes.append(f"{lacking}: Rouge-L is over words and characters, not the model's tokens, and not compared")
         return Results({name: s._replace(benchmark="plugin_react") for name, s in scores.items()}, notes=notes, shots=0)

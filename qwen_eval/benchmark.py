@@ -254,6 +254,10 @@ class Benchmark:
         """What the benchmark fixes of `engines.decoding.Decoding`; None where nothing is generated."""
         return {}
 
+    def data_version(self, setting: Setting) -> str | None:
+        """Which version of the data this is, where there are several: "" not known; None: there is only one."""
+        return None
+
     def departures(self, setting: Setting) -> list[str]:
         """Own flags by which this is not the reported protocol."""
         return []

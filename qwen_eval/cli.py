@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -162,8 +163,15 @@ def parser(
         help="`reproduced` within X points of the reported figure (default: 1, or 2 items)",
     )
     add("--reported-as", metavar="NAME", help="the model of the cards to compare with, such as Qwen-7B or Qwen-7B@v1.0")
+    add("--reported", type=Path, metavar="FILE", help="another card: CSV, model card (model-index) or .eval_results")
     add("--debug", action="store_true", help="show tracebacks, and three prompts as they go in")
     return flags
+
+
+def add_data_version(flags: argparse.ArgumentParser, versions: Sequence[str]) -> None:
+    """`--data-version`, for a benchmark whose reported figures are of several versions of its data."""
+    told = "which version of the data -d is (default: by the files' names); reported figures are of one version"
+    flags.add_argument("--data-version", choices=versions, help=told)
 
 
 def long_context_flags(args: argparse.Namespace) -> dict[str, Any]:

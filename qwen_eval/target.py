@@ -10,7 +10,16 @@ from qwen_eval.engines.base import Engine
 from qwen_eval.errors import UserError
 from qwen_eval.places import DEMO
 from qwen_eval.reporting import manifest
-from qwen_eval.reporting.reported import REPORTED_CSV, ModelName, parse_known_name, parse_model_name, version_of
+from qwen_eval.reporting.cards import read_card
+from qwen_eval.reporting.reported import (
+    ModelName,
+    Row,
+    card_figures,
+    parse_known_name,
+    parse_model_name,
+    read_figures,
+    version_of,
+)
 from qwen_eval.rescore import Replies
 
 DEMO_MODELS = {"demo": "Qwen-demo", "demo-chat": "Qwen-demo-Chat"}
@@ -48,7 +57,8 @@ class Target:
             else parse_model_name(args.checkpoint_path or args.reported_as or "rescored")
         )
         self.model = own.model + (f"-{own.variant}" if own.variant else "")
-        self.name = parse_known_name(args.reported_as) if args.reported_as else own  # whose figures stand beside
+        self.figures, self.figure_notes = self._figures()  # those that may stand beside its own
+        self.name = self._reported_name(own)  # whose
         self.chat = self._is_chat(choice)
         self.mode_note = self._mode_note()
 
@@ -99,12 +109,35 @@ class Target:
             )
         return ""
 
-    def reported_in(self) -> tuple[ModelName, Path]:
-        """Whose figures stand beside, with the version, and the file that has them."""
-        path = DEMO / "reported_numbers.csv" if self.demo and not self.args.reported_as else REPORTED_CSV
-        if self.name.version:
-            return self.name, path
-        return ModelName(self.name.model, version_of(self.name.model, self.checkpoint), self.name.variant), path
+    def _figures(self) -> tuple[tuple[Row, ...], list[str]]:
+        """The reported figures, with what to know of them: those of --reported, of the demo's card, of the cards."""
+        if self.args.reported:
+            return read_card(self.args.reported)
+        if self.demo and not self.args.reported_as:
+            return read_figures(DEMO / "reported_numbers.csv"), []
+        return card_figures(), []
+
+    def _reported_name(self, own: ModelName) -> ModelName:
+        """Whose figures stand beside: the model that --reported-as names, the only one of --reported, or this one."""
+        if self.args.reported_as:
+            return parse_known_name(self.args.reported_as, self.figures)
+        models = {row["model"] for row in self.figures}
+        if self.args.reported and own.model not in models and len(models) == 1:
+            return ModelName(models.pop(), "", own.variant)
+        if self.args.reported and not models & {own.model, ""}:
+            known = ", ".join(sorted(models)[:5])
+            raise UserError(
+                f"--reported {self.args.reported} has no figure of {own.model!r}; --reported-as names one of its "
+                f"{len(models)} models ({known})"
+            )
+        return own
+
+    @property
+    def reported_name(self) -> ModelName:
+        """`name` with its version, where the checkpoint's files say which it is."""
+        if self.name.version or self.args.reported:
+            return self.name
+        return self.name._replace(version=version_of(self.name.model, self.checkpoint))
 
     def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
         """What must be the same for finished items to be taken over."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_eval.reporting import manifest, tables
 from qwen_eval.reporting.missing import endpoint_notes
-from qwen_eval.reporting.reported import Reported, find
+from qwen_eval.reporting.reported import Figure, Reported, data_versions, find
 from qwen_eval.reporting.tables import write_atomically
 from qwen_eval.reporting.terminal import show
 from qwen_eval.reporting.verdict import judge
@@ -33,7 +33,7 @@ def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
         if part:
             parts.append(tables.Table(title, [tables.Line(name, score) for name, score in part.items()]))
     remarks = results.remarks(lines) if results.remarks else []
-    notes = [*_notes(run, lines), *results.notes, *remarks, *_disagreements(run)]
+    notes = [*_notes(run, lines, shots, results.split), *results.notes, *remarks, *_disagreements(run)]
     extra: dict[str, Any] = {}
     for service in services:
         notes += service.notes() if hasattr(service, "notes") else []
@@ -112,24 +112,28 @@ def shots_given(run: Run) -> bool:
     return shots is not None and run.setting.shots != (shots.chat if run.setting.chat else shots.base)
 
 
-def _key(run: Run, score: Score, shots: int | None, split: str) -> dict[str, Any]:
-    """The columns of reported_numbers.csv that a score's figure is looked up by."""
-    return {
-        "benchmark": score.benchmark or run.benchmark.name,
-        "split": split if score.split is None else score.split,
-        "shots": shots,
-        "metric": score.metric,
-        "variant": score.setting,
-    }
+def _figure(run: Run, score: Score, shots: int | None, split: str) -> Figure:
+    """What a score's reported figure is looked up by."""
+    return Figure(
+        score.benchmark or run.benchmark.name,
+        score.metric,
+        shots,
+        split if score.split is None else score.split,
+        score.setting,
+        run.benchmark.data_version(run.setting),
+    )
 
 
 def _reported(run: Run, score: Score, shots: int | None, split: str) -> Reported | None:
-    """The published figure of a score's setting."""
+    """The published figure of a score's setting. Where the version of the data is not known, one that is the same on
+    several versions."""
     if not score.compared:
         return None
-    name, path = run.target.reported_in()
-    key = _key(run, score, shots, split)
-    return find(name, key["benchmark"], key["metric"], shots, key["split"], path, score.setting)
+    figures, name, figure = run.target.figures, run.target.reported_name, _figure(run, score, shots, split)
+    if (found := find(figures, name, figure)) or figure.data_version != "":
+        return found
+    versions = list(data_versions(figures, name, figure).values())
+    return versions[0] if len(versions) > 1 and len({one.value for one in versions}) == 1 else None
 
 
 def _line(run: Run, name: str, score: Score, shots: int | None, split: str) -> tables.Line:
@@ -143,16 +147,23 @@ def _line(run: Run, name: str, score: Score, shots: int | None, split: str) -> t
 
 
 def _score_json(run: Run, line: tables.Line, shots: int | None, split: str) -> dict[str, Any]:
-    row = {"row": _key(run, line.score, shots, split)} if line.score.compared else {}
-    return {**tables.score_json(line), **row}
+    """A score for results.json; `row`: the columns of reported_numbers.csv that its figure is looked up by."""
+    if not line.score.compared:
+        return tables.score_json(line)
+    row = _figure(run, line.score, shots, split)._asdict()
+    row["variant"] = row.pop("setting")
+    if row["data_version"] is None:
+        del row["data_version"]
+    return {**tables.score_json(line), "row": row}
 
 
 # -- notes -------------------------------------------------------------------------------------------------------------
 
 
-def _notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:
+def _notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str) -> list[str]:
     records, target = run.records, run.target
     notes = [target.mode_note] if target.mode_note else []
+    notes += target.figure_notes + _data_version_notes(run, lines, shots, split)
     notes += target.replies.notes() if target.replies is not None else []
     notes += run.missing.notes(len(records)) + endpoint_notes(target.requests, records)
     notes += _verdict_notes(run, lines)
@@ -164,11 +175,34 @@ def _notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:
     dtype = run.manifest.get("dtype")
     if dtype in ("bfloat16", "float16") and any(record.get("finish") for record in records):
         notes.append(f"in {dtype} a few replies change with the batch: with another -b, and in a resumed run")
-    if not any(line.reported for line in lines):
+    elsewhere = run.benchmark.data_version(run.setting) == ""
+    if not any(line.reported for line in lines) and not elsewhere:
         notes.append(
             f"no reported figure for {target.model!r} in this setting (--reported-as names a model of the cards)"
         )
     return notes
+
+
+def _data_version_notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str) -> list[str]:
+    """Which version of the data the figures are of; where that is not known, what was reported of each."""
+    version = run.benchmark.data_version(run.setting)
+    if version is None or run.setting.own_samples:
+        return []
+    if version:
+        return [f"version of the data: {version}"]
+    target, found = run.target, []
+    for line in lines:
+        if line.score.compared and line.score.value is not None and line.reported is None:
+            figure = _figure(run, line.score, shots, split)
+            versions = data_versions(target.figures, target.reported_name, figure)
+            if versions:
+                each = ", ".join(f"{value.value:g} on {version}" for version, value in versions.items())
+                found.append(f"{line.name} {each}")
+    reported = f" (reported: {'; '.join(found)})" if found else ""
+    return [
+        "which version of the data this is, is not known, and a figure of one version is not that of another: no "
+        f"verdict{reported}; --data-version says which"
+    ] * bool(found)
 
 
 def _verdict_notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:

@@ -1,19 +1,28 @@
-"""The published figures: which row of reported_numbers.csv a score is compared with.
+"""The reported figures: which row of the cards' tables a score is compared with.
 
 A checkpoint is known by its name (`Qwen/Qwen-7B-Chat-Int4`, or a folder so called), by `--reported-as`, or not at all.
+A row has the columns of reported_numbers.csv; `--reported FILE` brings rows of any other card (cards.py).
 """
 
 import csv
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from qwen_eval.errors import UserError
 
-REPORTED_CSV = Path(__file__).with_name("reported_numbers.csv")
+HERE = Path(__file__).parent
+#: The model cards and first READMEs; the last README of the model repository, of all four sizes.
+CARDS = (HERE / "reported_numbers.csv", HERE / "reported_numbers_family.csv")
+COLUMNS = "table source model version variant data_version benchmark split shots metric unit value".split()
+#: The versions of the data that the first of these files was measured on; it has no column for them.
+FIRST_DATA_VERSIONS = {"plugin_react": "20230803", "code_interpreter": "card"}
+
+Row: TypeAlias = dict[str, str]
 
 
 class Reported(NamedTuple):
@@ -22,6 +31,7 @@ class Reported(NamedTuple):
     source: str
     version: str
     any_shots: bool = False  # how many examples it was measured with is not said
+    data_version: str = ""
 
 
 class ModelName(NamedTuple):
@@ -32,10 +42,37 @@ class ModelName(NamedTuple):
     variant: str = ""
 
 
+class Figure(NamedTuple):
+    """What a reported figure is looked up by.
+
+    shots: examples in the prompt, None where the metric has none. setting: how one float checkpoint was run, in the
+    column `variant` (long-context switches). data_version: of a benchmark whose data came in versions; "" where the run
+    does not know it, None for any other benchmark.
+    """
+
+    benchmark: str
+    metric: str
+    shots: int | None = None
+    split: str = ""
+    setting: str | None = None
+    data_version: str | None = None
+
+
 @cache
-def _rows(path: Path) -> tuple[dict[str, str], ...]:
+def read_figures(path: Path) -> tuple[Row, ...]:
+    """The rows of one of the project's own files, with every column."""
     with open(path, newline="", encoding="utf-8") as lines:
-        return tuple(csv.DictReader(lines))
+        rows = list(csv.DictReader(lines))
+    versions = FIRST_DATA_VERSIONS if path == CARDS[0] else {}
+    return tuple(
+        {**dict.fromkeys(COLUMNS, ""), "data_version": versions.get(row["benchmark"], ""), **row} for row in rows
+    )
+
+
+@cache
+def card_figures() -> tuple[Row, ...]:
+    """Every figure of the first generation's cards and READMEs."""
+    return tuple(row for path in CARDS for row in read_figures(path))
 
 
 def parse_model_name(text: str) -> ModelName:
@@ -46,6 +83,7 @@ def parse_model_name(text: str) -> ModelName:
         name, version = cached.group(2), ""
     else:
         name, _, version = Path(text).name.partition("@")
+    name = re.sub(r"(?i)^(qwen-?\d)_(\d+b)", r"\1.\2", name)  # the hub writes Qwen-1_8B, the tables Qwen-1.8B
     match = re.fullmatch(r"(.+?)[-_](Int4|Int8|BF16)", name, flags=re.IGNORECASE)
     if not match:
         return ModelName(name, version)
@@ -53,50 +91,36 @@ def parse_model_name(text: str) -> ModelName:
     return ModelName(match.group(1), version, variant)
 
 
-def known_models(path: Path = REPORTED_CSV) -> list[str]:
-    return sorted({row["model"] for row in _rows(path)})
-
-
-def parse_known_name(text: str, path: Path = REPORTED_CSV) -> ModelName:
-    """The same for a name that must be in the reported figures (`--reported-as`). Raises UserError for any other."""
-    name, known = parse_model_name(text), known_models(path)
+def parse_known_name(text: str, rows: Sequence[Row]) -> ModelName:
+    """The same for a name that must be in these figures (`--reported-as`). Raises UserError for any other."""
+    name, known = parse_model_name(text), sorted({row["model"] for row in rows if row["model"]})
     if name.model.lower() not in [model.lower() for model in known]:
         near = difflib.get_close_matches(name.model, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {len(known)}, such as 'Qwen-7B' and 'Qwen-7B-Chat'"
+        examples = " and ".join(map(repr, [one for one in ("Qwen-7B", "Qwen-7B-Chat") if one in known] or known[:2]))
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {len(known)}, such as {examples}"
         raise UserError(f"no reported figure is of a model {name.model!r} (--reported-as); {hint}")
     return name
 
 
-def find(
-    name: ModelName,
-    benchmark: str,
-    metric: str,
-    shots: int | None,
-    split: str = "",
-    path: Path = REPORTED_CSV,
-    setting: str | None = None,
-) -> Reported | None:
-    """The published figure for this model, benchmark, metric, number of shots and split; the newest version first.
+def find(rows: Sequence[Row], name: ModelName, figure: Figure) -> Reported | None:
+    """The reported figure of this model in this setting; the newest version first.
 
-    setting: how one float checkpoint was run, in the column `variant` (long-context switches). Not every version was
-    run in every way: without a version in the name all such figures are those of the newest that has any.
+    Not every version was run in every way: without a version in the name all figures of a `setting` are those of the
+    newest version that has any.
 
     A row that leaves its shots or split empty stands for any, but only where no row of the same model, benchmark and
-    metric fills that field; a figure without a variant is the float model's, never a quantised one's.
+    metric fills that field; a figure without a variant is the float model's, never a quantised one's. A figure of one
+    version of the data is never that of another.
     """
-    same = [
-        row
-        for row in _rows(path)
-        if (row["model"].lower(), row["benchmark"], row["metric"]) == (name.model.lower(), benchmark, metric)
-    ]
-    if setting is not None:
+    same = [row for row in _same_metric(rows, name, figure) if _same_data(row, figure)]
+    if figure.setting is not None:
         if name.variant or not same:
             return None
-        name = ModelName(name.model, name.version or max(row["version"] for row in same), setting)
-    wanted = {"shots": "" if shots is None else str(shots), "split": split}
+        name = ModelName(name.model, name.version or max(row["version"] for row in same), figure.setting)
+    wanted = {"shots": "" if figure.shots is None else str(figure.shots), "split": figure.split}
     open_fields = {field for field in wanted if not any(row[field] for row in same)}
 
-    def fits(row: dict[str, str]) -> bool:
+    def fits(row: Row) -> bool:
         if name.version and row["version"] != name.version:
             return False
         if row["variant"] != name.variant and not (row["variant"] == "BF16" and not name.variant):
@@ -108,7 +132,30 @@ def find(
     row = max(fitting, key=lambda row: (row["version"], not row["variant"]))
     text = row["value"]
     decimals = len(text.partition(".")[2]) or 1
-    return Reported(float(text), decimals, row["source"], row["version"], "shots" in open_fields)
+    given = (row["source"], row["version"], "shots" in open_fields, row["data_version"])
+    return Reported(float(text), decimals, *given)
+
+
+def data_versions(rows: Sequence[Row], name: ModelName, figure: Figure) -> dict[str, Reported]:
+    """The figure on each version of the data, where it has any: version -> figure."""
+    versions = sorted({row["data_version"] for row in _same_metric(rows, name, figure)} - {""})
+    found = {version: find(rows, name, figure._replace(data_version=version)) for version in versions}
+    return {version: reported for version, reported in found.items() if reported}
+
+
+def _same_metric(rows: Sequence[Row], name: ModelName, figure: Figure) -> list[Row]:
+    """The rows of this model, benchmark and metric. A row without a model is of any."""
+    wanted = ({"", name.model.lower()}, figure.benchmark, figure.metric)
+    return [
+        row
+        for row in rows
+        if row["benchmark"] == wanted[1] and row["metric"] == wanted[2] and row["model"].lower() in wanted[0]
+    ]
+
+
+def _same_data(row: Row, figure: Figure) -> bool:
+    """Whether the row was measured on this version of the data, or is of no version."""
+    return figure.data_version is None or row["data_version"] in ("", figure.data_version)
 
 
 def version_of(model: str, checkpoint: Path | None) -> str:

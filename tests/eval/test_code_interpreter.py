@@ -240,7 +240,8 @@ def test_a_run_scored_again_gives_the_same(script, run_of_all: Path, tmp_path: P
         row["details"] = json.dumps(details)
     given.write_text("".join(json.dumps(row) + "\n" for row in kept))
     flags = ("--rescore", given, "-d", ITEMS, "--subjects", "math", "-o", tmp_path / "out")
-    assert script("code_interpreter", *flags, "--reported-as", "Qwen-7B-Chat").status == 0
+    asked = ("--reported-as", "Qwen-7B-Chat", "--data-version", "card")
+    assert script("code_interpreter", *flags, *asked).status == 0
     again, first = scores(tmp_path / "out"), scores(run_of_all)
     for name in ("executable_math", "acc_math", "acc_math_robust"):
         assert again[name]["value"] == first[name]["value"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qwen_eval.extraction.react import Tool, prompt
 
+import evaluate_plugin
 import pytest
 from evaluate_plugin import input_rouge_l, model_pieces, score_negative, score_positive, words_and_characters
 
@@ -114,17 +115,37 @@ def test_the_figures_are_those_counted_by_hand(script, demo_checkpoint, data, re
     assert by_id["negative/3"]["correct"] is True and by_id["negative/24"]["correct"] is False
 
 
-def test_figures_stand_beside_the_card(script, demo_checkpoint, data, replies, tmp_path):
+OF_VERSION = {"20230803": [98.0, 0.91, 7.3], "20231206": [95.5, 0.9, 11.6]}
+
+
+@pytest.mark.parametrize("version", OF_VERSION)
+def test_figures_stand_beside_those_of_their_version_of_the_data(
+    script, demo_checkpoint, data, replies, version, tmp_path
+):
+    """By what the user says, and by the published names of the files."""
+    flags = ("plugin", "-c", demo_checkpoint, "--rescore", replies, "--reported-as", "Qwen-7B-Chat")
+    assert script(*flags, "-d", data, "--data-version", version, "-o", tmp_path / "said").status == 0
+    named = tmp_path / "named"
+    named.mkdir()
+    for subject in evaluate_plugin.SUBJECTS:
+        shutil.copy(next(data.glob(f"*{subject}*")), named / evaluate_plugin.PUBLISHED[version].format(subject))
+    assert script(*flags, "-d", named, "-o", tmp_path / "by-name").status == 0
+    for folder in ("said", "by-name"):
+        found = results(tmp_path / folder)
+        assert [score["reported"] for score in found["scores"].values()][:3] == OF_VERSION[version]
+        assert f"version of the data: {version}" in found["notes"]
+        assert all(score["reported"] is None for name, score in found["scores"].items() if name.endswith("_robust"))
+    assert any("never `reproduced`" in note for note in results(tmp_path / "said")["notes"])
+
+
+def test_files_of_no_known_version_get_no_verdict(script, demo_checkpoint, data, replies, tmp_path):
     flags = ("-c", demo_checkpoint, "-d", data, "--rescore", replies, "--reported-as", "Qwen-7B-Chat")
     assert script("plugin", *flags, "-o", tmp_path / "out").status == 0
-    scores = results(tmp_path / "out")["scores"]
-    assert [(score["reported"], score["verdict"]) for score in scores.values()][:3] == [
-        (98.0, "lower"),
-        (0.91, "too few items"),
-        (7.3, "too few items"),
-    ]
-    assert any("never `reproduced`" in note for note in results(tmp_path / "out")["notes"])
-    assert all(score["reported"] is None for name, score in scores.items() if name.endswith("_robust"))
+    found = results(tmp_path / "out")
+    assert {score["verdict"] for score in found["scores"].values()} == {None}
+    assert found["scores"]["tool_selection_acc"]["value"] is not None
+    (note,) = (note for note in found["notes"] if "--data-version" in note)
+    assert "tool_selection_acc 98 on 20230803, 95.5 on 20231206" in note
 
 
 def test_without_a_tokenizer_rouge_is_over_words_and_says_so(script, data, replies, tmp_path):

@@ -15,7 +15,7 @@ from typing import Any
 
 from qwen_eval.engines.local import engine as local
 from qwen_eval.engines.local.prompts import Encoder
-from qwen_eval.reporting.reported import ModelName, find
+from qwen_eval.reporting.reported import Figure, ModelName, card_figures, find, read_figures
 from qwen_model.loading import load_config, load_model, load_tokenizer
 from qwen_model.long_context import LongContext
 
@@ -177,7 +177,7 @@ def test_each_configuration_stands_beside_its_own_reported_figure(script, texts,
 def test_which_row_of_the_reported_figures() -> None:
     def row(model: str, setting: str, length: int, version: str = "", variant: str = "") -> float | None:
         name = ModelName(model, version, variant)
-        found = find(name, "arxiv_ppl", "ppl", None, f"seq_{length}", setting=setting)
+        found = find(card_figures(), name, Figure("arxiv_ppl", "ppl", None, f"seq_{length}", setting))
         return found and found.value
 
     assert row("Qwen-7B", "none", 8192) == 3.31, "the newest version"
@@ -198,8 +198,8 @@ def test_the_demos_figures_have_the_same_columns(tmp_path: Path) -> None:
         "long_context_ppl,demo-card,Qwen-demo,,dynamic_ntk,arxiv_ppl,seq_512,,ppl,ppl,5.40\n"
     )
     score = evaluate_ppl.scores([], ["dynamic_ntk"], [512])["dynamic_ntk/seq_512"]
-    given = (score.benchmark, score.metric, None, score.split)
-    found = find(ModelName("Qwen-demo"), *given, path=path, setting=score.setting)  # type: ignore[arg-type]
+    figure = Figure(str(score.benchmark), score.metric, None, str(score.split), score.setting)
+    found = find(read_figures(path), ModelName("Qwen-demo"), figure)
     assert found is not None and (found.value, found.decimals, found.source) == (5.40, 2, "demo-card")
 
 
