@@ -40,6 +40,13 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from qwen_eval.data.items import Item as Item  # a script takes the whole contract from here
 from qwen_eval.data.items import choose_subjects, subset
+from qwen_eval.model_requests import Choose as Choose
+from qwen_eval.model_requests import Completion as Completion
+from qwen_eval.model_requests import Generate as Generate
+from qwen_eval.model_requests import LogLikelihood as LogLikelihood
+from qwen_eval.model_requests import RecordOf as RecordOf
+from qwen_eval.model_requests import ScoreTokens as ScoreTokens
+from qwen_eval.model_requests import Solution as Solution
 from qwen_eval.reporting.tables import Grid, Line
 from qwen_eval.stats import Score
 
@@ -47,67 +54,6 @@ from qwen_eval.stats import Score
 #: The runner adds what it knows itself: id, subject, prompt, how a reply ended.
 Record: TypeAlias = dict[str, Any]
 Evaluation: TypeAlias = Generator[Any, Any, Record]
-
-
-# -- requests to the model ---------------------------------------------------------------------------------------------
-
-
-class Choose(NamedTuple):
-    """Answer: the next-token logits of the candidates (list of float, fp32), each one token behind the prompt.
-
-    candidates: 2 to 26 texts. max_prompt_tokens: a longer prompt keeps its last `max_prompt_tokens - 1` tokens, as
-    published.
-    """
-
-    prompt: str
-    candidates: Sequence[str]
-    max_prompt_tokens: int | None = None
-
-
-class LogLikelihood(NamedTuple):
-    """Answer: for each continuation of the prompt its log-likelihood (list of float): the sum over its tokens.
-
-    For choices longer than one token; `multiple_choice.likelihood_record` makes acc, acc_norm (per character) and
-    acc_bytes of them.
-    """
-
-    prompt: str
-    continuations: Sequence[str]
-    max_prompt_tokens: int | None = None
-
-
-class Generate(NamedTuple):
-    """Answer: the reply (str), trimmed for a chat model. The prompt is a text to go on from or, for a chat model, one
-    user turn. assistant_prefill: what of the assistant's turn is there already."""
-
-    prompt: str
-    assistant_prefill: str = ""
-
-
-class ScoreTokens(NamedTuple):
-    """Answer: the log-likelihoods (a list of fp32 arrays, one for each window) of a document's tokens.
-
-    windows: `engines.base.ScoreRequest`s; prompt: what stands for the text in samples.jsonl; text: the document.
-    """
-
-    windows: Sequence[Any]
-    prompt: str
-    text: str
-
-
-class RecordOf(NamedTuple):
-    """Answer: the record of an earlier item of the run, as soon as there is one."""
-
-    id: str
-    sample: int = 0
-
-
-class Completion(str):
-    """A given reply (--rescore) of a human-eval file: it goes behind the prompt as it is."""
-
-
-class Solution(str):
-    """A given reply (--rescore) of an EvalPlus file: the whole program as it is."""
 
 
 # -- who else answers requests -----------------------------------------------------------------------------------------
