@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qwen_eval.answers import MODEL_REQUESTS, GivenAnswers, ModelAnswers, ServiceAnswers, Task
-from qwen_eval.benchmark import Benchmark, Item, RecordOf
-from qwen_eval.cli import parser
+from qwen_eval.benchmark import Benchmark, Item, RecordOf, Service, Setting
+from qwen_eval.cli import OneLineParser, parser
 from qwen_eval.engines.base import NoReply
+from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError, disk_error
 from qwen_eval.extras import need
 from qwen_eval.progress import progress
@@ -37,28 +38,48 @@ def run_benchmark(benchmark: Benchmark, doc: str | None) -> int:
     return run(benchmark, parse_flags(benchmark, doc))
 
 
-def parse_flags(benchmark: Benchmark, doc: str | None, words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The common flags and the benchmark's own. words: in place of the command line."""
+def flag_parser(benchmark: Benchmark, doc: str | None) -> OneLineParser:
+    """The common flags and the benchmark's own."""
     base, chat = benchmark.shots or (None, None)
     flags = parser(doc, shots=base, chat_shots=chat, max_seq_len=benchmark.max_prompt_tokens)
     benchmark.add_flags(flags)
-    return flags.parse_args(words)
+    return flags
+
+
+def parse_flags(benchmark: Benchmark, doc: str | None, words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says. words: in its place."""
+    return flag_parser(benchmark, doc).parse_args(words)
 
 
 def run(benchmark: Benchmark, flags: argparse.Namespace) -> int:
     """One run with these flags; returns the exit status."""
     started = time.time()
-    need(*benchmark.extras)
-    benchmark.settle_flags(flags)
-    target = Target(flags, benchmark.scores_choices)
+    target = make_target(benchmark, flags)
     setting = make_setting(benchmark, target)
     loaded = list(benchmark.load(setting))
+    with entered(benchmark, setting) as services:
+        return finish(make_run(benchmark, setting, target, loaded, started), services)
+
+
+def make_target(benchmark: Benchmark, flags: argparse.Namespace, engines: Engines | None = None) -> Target:
+    """Whom a run asks. UserError for flags, packages or a checkpoint with which no run can start."""
+    need(*benchmark.extras)
+    benchmark.settle_flags(flags)
+    return Target(flags, benchmark.scores_choices, engines)
+
+
+@contextlib.contextmanager
+def entered(benchmark: Benchmark, setting: Setting) -> Iterator[dict[type, Service]]:
+    """The services of a run, for as long as it lasts."""
     with contextlib.ExitStack() as stack:
-        services = {kind: stack.enter_context(made) for kind, made in benchmark.services(setting).items()}
-        made = make_run(benchmark, setting, target, loaded, started)
-        answer_all(made, ServiceAnswers(services))
-        made.journal.amend(benchmark.later(made.records, setting))
-        return report(made, benchmark.aggregate(made.records, setting), services.values())
+        yield {kind: stack.enter_context(made) for kind, made in benchmark.services(setting).items()}
+
+
+def finish(made: Run, services: Mapping[type, Service]) -> int:
+    """Ask what is open, write the tables; returns the exit status."""
+    answer_all(made, ServiceAnswers(services))
+    made.journal.amend(made.benchmark.later(made.records, made.setting))
+    return report(made, made.benchmark.aggregate(made.records, made.setting), services.values())
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
+from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError
 from qwen_eval.places import DEMO
 from qwen_eval.reporting import manifest
@@ -29,13 +30,15 @@ class Target:
     """Public attributes: `chat`, `model` (its name), `checkpoint` (its folder; None for given replies or an endpoint),
     `demo` (an embedded model), `endpoint` (the address of a served model), `replies` (those of --rescore)."""
 
-    def __init__(self, args: argparse.Namespace, choice: bool = False) -> None:
-        """choice: the base protocol compares logits, so given replies are read as a chat model's."""
+    def __init__(self, args: argparse.Namespace, choice: bool = False, engines: Engines | None = None) -> None:
+        """choice: the base protocol compares logits, so given replies are read as a chat model's. engines: those of
+        several runs, which share a model."""
         if not args.checkpoint_path and not args.rescore:
             raise UserError("no checkpoint: give -c a hub id, a folder or `demo`, or --rescore a file of replies")
         self.args = args
         self.demo = args.checkpoint_path in DEMO_MODELS
         self.replies = Replies(args.rescore) if args.rescore else None
+        self._engines = engines or Engines()
         self._engine: Engine[Any, Any] | None = None
         self.checkpoint: Path | None = None
         self.endpoint: str | None = None  # the address, without secrets
@@ -165,21 +168,11 @@ class Target:
         """The engine, loaded when the first item needs it."""
         args = self.args
         if self._engine is None and args.engine == "openai":
-            from qwen_eval.engines.openai import OpenAIEngine
-
-            self._engine = OpenAIEngine(args.base_url, args.checkpoint_path, args.batch_size)
+            self._engine = self._engines.endpoint(args.base_url, args.checkpoint_path, args.batch_size)
         elif self._engine is None:
-            from qwen_eval.engines.local.engine import LocalEngine
-
             assert self.checkpoint is not None
-            self._engine = LocalEngine(
-                self.checkpoint,
-                args.dtype,
-                args.device,
-                args.batch_size,
-                args.attn_implementation,
-                **long_context_flags(args),
-            )
+            how = (args.dtype, args.device, args.batch_size, args.attn_implementation)
+            self._engine = self._engines.local(self.checkpoint, *how, **long_context_flags(args))
         return self._engine
 
     def engine_notes(self) -> list[str]:

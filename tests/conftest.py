@@ -95,14 +95,18 @@ Script = Callable[..., Ended]
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
-    """script("mmlu", "-c", ...) does what `python eval/evaluate_mmlu.py -c ...` does, in this process."""
+    """script("mmlu", "-c", ...) does what `python eval/evaluate_mmlu.py -c ...` does, in this process; other scripts by
+    their own name: script("compare", ...)."""
     import importlib
+    import importlib.util
 
     from qwen_eval.errors import run_script
 
     def run(benchmark: str, *flags: object) -> Ended:
-        main = importlib.import_module(f"evaluate_{benchmark}").main
-        monkeypatch.setattr(sys, "argv", [f"evaluate_{benchmark}.py", *map(str, flags)])
+        name = f"evaluate_{benchmark}"
+        name = name if importlib.util.find_spec(name) else benchmark
+        main = importlib.import_module(name).main
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
         capsys.readouterr()
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)  # tiny models on few cores
