@@ -167,7 +167,10 @@ class MATH(Benchmark):
                 yield Item(name, subject, gold=row["solution"], row=row, examples=examples)
 
     def examples(self, setting: Setting) -> list[dict[str, str]]:
-        return read_examples(setting.flags.shots_file, setting.shots) if setting.shots else []
+        path = setting.flags.shots_file
+        if path is None and setting.own_samples:  # which are of another kind than the Minerva prompt's
+            path = Path(str(setting.data_path)) / "shots.json"
+        return read_examples(path, setting.shots) if setting.shots else []
 
     def services(self, setting: Setting) -> Mapping[type, Any]:
         return {Equivalent: Equivalence()}

@@ -83,10 +83,11 @@ def main() -> int:
     say_plan(steps, flags)
     if flags.plan:
         return 0
-    for step in steps:
+    started = [step for step in steps if step.made]
+    for step in started:
         carry_out(step)
     write_tables(tables, steps, targets, flags.output_dir)
-    failed = [step for step in steps if step.problem]
+    failed = [step for step in started if step.problem]
     for step in failed:
         print(f"error: {step.part.name} of {step.checkpoint}: {step.problem}", file=sys.stderr)
     return 2 if failed else 0

@@ -126,7 +126,8 @@ def score_json(row: Line) -> dict[str, Any]:
         "reported": reported.value if reported else None,
         "verdict": row.word or None,
         **({name: value for name, value in row.verdict._asdict().items() if name != "word"} if row.verdict else {}),
-        **({"reported_source": reported.source, "reported_version": reported.version} if reported else {}),
+        **({"reported_decimals": reported.decimals, "reported_source": reported.source} if reported else {}),
+        **({"reported_version": reported.version} if reported else {}),
     }
 
 

@@ -48,7 +48,7 @@ def _shown(score: Mapping[str, Any], line: str) -> str:
         return ""
     if line == "reported":
         version = f" ({score['reported_version']})" if score.get("reported_version") else ""
-        return f"{score['reported']:g}{version}"
+        return f"{score['reported']:.{score['reported_decimals']}f}{version}"
     if line == "difference":
         return signed(score["difference"])
     return str(score["verdict"])
