@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ def carry_out(step: Step) -> None:
     """Finish a run, or keep what went wrong with it as the step's problem. What is finished stays in its folder."""
     if step.made is None:
         return
-    made, step.made = step.made, None  # its model's memory is free when the next one wants it
+    made = replace(step.made, started=time.time())
+    step.made = None  # its model's memory is free when the next one wants it
     try:
         with entered(made.benchmark, made.setting) as services:
             if finish(made, services):

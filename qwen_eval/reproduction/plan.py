@@ -20,6 +20,7 @@ from qwen_eval.run import Run
 import numpy as np
 
 TYPICAL_REPLY = 128  # tokens
+TYPICAL_PROMPT = 512  # tokens before a reply, when the speed of generating is measured
 SAMPLED_PROMPTS = 16  # of a run, encoded to see how many tokens a character is
 LONG_ENOUGH = 1.0  # seconds of a measurement
 MOST_TOKENS, MOST_ROWS = 16_384, 256  # of a measurement
@@ -103,7 +104,7 @@ def _reading(engine: Any) -> float:
 def _generating(engine: Any) -> float:
     length, rows = 8, 4
     while True:
-        requests = [GenerateRequest(_some_ids(32, number), length) for number in range(rows)]
+        requests = [GenerateRequest(_some_ids(TYPICAL_PROMPT, number), length) for number in range(rows)]
         seconds = _timed(engine.generate, requests)
         if seconds > LONG_ENOUGH or rows >= MOST_ROWS:
             return rows * length / seconds
