@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
+from qwen_eval.benchmark import Benchmark, Content, Evaluation, Generate, Item, Record, Results, Setting
 from qwen_eval.data.items import TEXT, Hub, Kind, check_row, given_path, locate, read_json, read_text
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.bbh_replies import read_robust, same
@@ -84,17 +84,18 @@ def read_task(path: Path) -> list[dict[str, str]]:
     return [check_row(row, {"input": TEXT, "target": TEXT}, f'{path}, "examples" {number}') for number, row in rows]
 
 
-def read_examples(path: Path, cot: bool) -> str:
-    """The examples of a task, from its prompt file."""
+def read_examples(path: Path, cot: bool) -> tuple[str, str]:
+    """The examples of a task, from its prompt file: as the prompt has them, and as the file has them."""
     if not path.exists():
         raise UserError(f"missing file {path}; -d wants the whole repository suzgunmirac/BIG-Bench-Hard")
     try:
-        text = examples(read_text(path).replace("\r\n", "\n"), cot)
+        text = read_text(path).replace("\r\n", "\n")
+        found = examples(text, cot), examples(text, True)
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: an example without `A: {THINK}` and `the answer is`") from error
-    if "Q: " not in text:
+    if "Q: " not in found[0]:
         raise UserError(f"{path} has no example in it; restore it from the repository suzgunmirac/BIG-Bench-Hard")
-    return text
+    return found
 
 
 # --- prompt ---
@@ -156,7 +157,13 @@ class BBH(Benchmark):
         for task in setting.subjects(there):
             examples = read_examples(folder / "cot-prompts" / f"{task}.txt", not setting.flags.no_cot)
             for number, row in enumerate(read_task(folder / "bbh" / f"{task}.json")):
-                yield Item(f"{task}/{number}", task, gold=row["target"], row=row, examples=(examples,))
+                yield Item(f"{task}/{number}", task, gold=row["target"], row=row, examples=examples)
+
+    def content(self, item: Item) -> Content:
+        return Content(item.row["input"], item.gold)
+
+    def example_contents(self, item: Item) -> Sequence[Content]:
+        return [Content(item.examples[-1], None)]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         question, cot = item.row["input"], not setting.flags.no_cot

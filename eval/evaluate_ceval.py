@@ -76,6 +76,9 @@ class CEval(ChineseChoices):
     def official(self, setting: Setting) -> int:
         return OFFICIAL_ITEMS[setting.flags.split]
 
+    def data_set(self, setting: Setting) -> str:
+        return self.output_name(setting)
+
     def output_name(self, setting: Setting) -> str:
         return "ceval" if setting.flags.split == "val" else "ceval-test"
 

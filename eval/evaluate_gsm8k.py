@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots
+from qwen_eval.benchmark import Benchmark, Content, Evaluation, Generate, Item, Record, Results, Setting, Shots
 from qwen_eval.data.items import STRING, TEXT, Hub, Kind, read_table, tables
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.numbers import close, read_number
@@ -141,6 +141,9 @@ class GSM8K(Benchmark):
         setting.subjects(["test"])
         for number, row in enumerate(read_test(setting.data_path)):
             yield Item(f"test/{number}", "test", gold=row["answer"], row=row)
+
+    def content(self, item: Item) -> Content:
+        return Content(item.row["question"], item.row["answer"])
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         reply = yield Generate(prompt(item.row["question"], setting.shots, setting.chat))

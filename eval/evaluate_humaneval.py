@@ -27,6 +27,7 @@ from typing import Any
 from qwen_eval.benchmark import (
     Benchmark,
     Completion,
+    Content,
     Evaluation,
     Generate,
     Item,
@@ -225,6 +226,9 @@ class HumanEval(Benchmark):
 
     def services(self, setting: Setting) -> Mapping[type, Any]:
         return {Check: code.Programs(setting.flags)}
+
+    def content(self, item: Item) -> Content:
+        return Content([item.row["prompt"], item.row["entry_point"]], item.row["test"])
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         row = item.row

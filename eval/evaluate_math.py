@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots
+from qwen_eval.benchmark import Benchmark, Content, Evaluation, Generate, Item, Record, Results, Setting, Shots
 from qwen_eval.data.items import (
     STRING,
     TEXT,
@@ -119,6 +119,11 @@ def subject_of(row: dict[str, Any]) -> str:
     return str(row.get("type") or row.get("subject", "")).lower().replace("&", "and").replace(" ", "_")
 
 
+def level_of(row: dict[str, Any]) -> str:
+    """`Level 5` is 5, as MATH-500 has it."""
+    return str(row["level"]).removeprefix("Level ")
+
+
 # --- prompt ---
 
 
@@ -184,6 +189,9 @@ class MATH(Benchmark):
     def departures(self, setting: Setting) -> list[str]:
         return ["--shots-file"] if setting.flags.shots_file and not setting.own_samples else []
 
+    def content(self, item: Item) -> Content:
+        return Content([item.row["problem"], level_of(item.row)], item.row["solution"])
+
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         reply = yield Generate(prompt(item.row["problem"], item.examples))
         gold = last_boxed(item.gold) or ""
@@ -194,7 +202,7 @@ class MATH(Benchmark):
             same = yield same
         return {
             "response": reply,
-            "level": str(item.row["level"]).removeprefix("Level "),
+            "level": level_of(item.row),
             "prediction": prediction,
             "gold": normalise(gold),
             "correct": prediction == normalise(gold),

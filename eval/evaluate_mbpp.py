@@ -18,7 +18,18 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots, Solution
+from qwen_eval.benchmark import (
+    Benchmark,
+    Content,
+    Evaluation,
+    Generate,
+    Item,
+    Record,
+    Results,
+    Setting,
+    Shots,
+    Solution,
+)
 from qwen_eval.benchmarks import code
 from qwen_eval.data.items import STRING, STRINGS, TEXT, TEXTS, WHOLE, Hub, locate_files, no_duplicates, tables
 from qwen_eval.data.items import read_rows as read_table
@@ -72,6 +83,11 @@ def read_tasks(given: str | None) -> dict[int, dict[str, Any]]:
         return rows
     beside = given and Path(given).expanduser().is_dir()
     return {**read_rows(locate_files(given if beside else None, HUB_SHOTS, SHOT_FILES)), **rows}
+
+
+def content_of(row: dict[str, Any]) -> Content:
+    """What the official set's fingerprint takes of a row. The reference says what the tests take from a program."""
+    return Content([row["text"], row["test_list"]], [row["test_setup_code"], row["code"]])
 
 
 # --- prompt ---
@@ -171,6 +187,12 @@ class MBPP(Benchmark):
 
     def services(self, setting: Setting) -> Mapping[type, Any]:
         return {Check: code.Programs(setting.flags)}
+
+    def content(self, item: Item) -> Content:
+        return content_of(item.row)
+
+    def example_contents(self, item: Item) -> Sequence[Content]:
+        return [content_of(row) for row in item.examples]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         reply = yield Generate(prompt(item.row, item.examples))

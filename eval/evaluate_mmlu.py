@@ -10,7 +10,7 @@ the text they are, and logits are compared in fp32, where its bf16 softmax round
 
 from collections.abc import Iterable, Sequence
 
-from qwen_eval.benchmark import Benchmark, Choose, Evaluation, Generate, Item, Record, Results, Setting, Shots
+from qwen_eval.benchmark import Benchmark, Choose, Content, Evaluation, Generate, Item, Record, Results, Setting, Shots
 from qwen_eval.benchmarks import multiple_choice as choices
 from qwen_eval.data.items import Hub, locate
 from qwen_eval.errors import run_script
@@ -73,6 +73,12 @@ class MMLU(Benchmark):
             examples = choices.shots(folder, LAYOUT, subject, setting.shots)
             for number, row in enumerate(choices.subject_rows(folder, LAYOUT, "test", subject)):
                 yield Item(f"{subject}/{number}", subject, gold=row["answer"], row=row, examples=examples)
+
+    def content(self, item: Item) -> Content:
+        return choices.content(item.row)
+
+    def example_contents(self, item: Item) -> Sequence[Content]:
+        return [choices.content(row) for row in item.examples]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         few_shot = base_prompt(item.subject, item.examples, item.row)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting
+from qwen_eval.benchmark import Benchmark, Content, Evaluation, Generate, Item, Record, Results, Setting
 from qwen_eval.data.items import (
     CACHE,
     STRINGS,
@@ -172,11 +172,17 @@ class VCSUM(Benchmark):
     def official(self, setting: Setting) -> int | None:
         return LONGBENCH_N if len(read_test(setting.data_path)) == LONGBENCH_N else OFFICIAL_N
 
+    def data_set(self, setting: Setting) -> str:
+        return "vcsum-longbench" if self.official(setting) == LONGBENCH_N else "vcsum"
+
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         return {"num_fewshot": 0, "max_seq_len": setting.flags.max_seq_len}
 
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
         return {"max_new_tokens": NEW_TOKENS}
+
+    def content(self, item: Item) -> Content:
+        return Content(item.row["context"], item.row["summary"])
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         reply = (yield Generate(prompt(item.row["shown"]))).strip()

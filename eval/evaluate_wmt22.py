@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, Results, Setting, Shots
+from qwen_eval.benchmark import Benchmark, Content, Evaluation, Generate, Item, Record, Results, Setting, Shots
 from qwen_eval.data.items import TEXT, Hub, given_path, locate, read_jsonl, read_text
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
@@ -174,6 +174,12 @@ class WMT22(Benchmark):
 
     def departures(self, setting: Setting) -> list[str]:
         return ["--shots-file"] if setting.flags.shots_file else []
+
+    def content(self, item: Item) -> Content:
+        return Content(item.row, item.gold)
+
+    def example_contents(self, item: Item) -> Sequence[Content]:
+        return [Content(source, reference) for source, reference in item.examples]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         reply = yield Generate(prompt(item.subject, item.examples, item.row))

@@ -38,7 +38,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
-from qwen_eval.data.items import Item as Item  # a script takes the whole contract from here
+from qwen_eval.data.fingerprints import Content as Content  # a script takes the whole contract from here
+from qwen_eval.data.items import Item as Item
 from qwen_eval.data.items import choose_subjects, subset
 from qwen_eval.model_requests import Choose as Choose
 from qwen_eval.model_requests import Completion as Completion
@@ -180,6 +181,19 @@ class Benchmark:
     def official(self, setting: Setting) -> int | None:
         """How many items the official set has in this setting."""
         return self.official_items
+
+    def data_set(self, setting: Setting) -> str:
+        """The name of the official set in qwen_eval/data/official/, where there is one."""
+        return self.name
+
+    def content(self, item: Item) -> Content:
+        """The item's data as the official set's fingerprint takes it, the same from every layout of the files. Wanted
+        where there is an official set."""
+        raise NotImplementedError
+
+    def example_contents(self, item: Item) -> Sequence[Content]:
+        """The same of the few-shot examples that are data, in the order of the prompt."""
+        return ()
 
     def output_name(self, setting: Setting) -> str:
         """The last part of the output folder's usual name."""

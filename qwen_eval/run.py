@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.answers import MODEL_REQUESTS, Task
-from qwen_eval.benchmark import Benchmark, Item, Record, RecordOf, ScoreTokens, Setting
+from qwen_eval.benchmark import Benchmark, Content, Item, Record, RecordOf, ScoreTokens, Setting
+from qwen_eval.data.fingerprints import read_official
 from qwen_eval.data.items import items_sha256
+from qwen_eval.data.official import Comparison, compare
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.decoding import resolve as resolve_decoding
 from qwen_eval.places import DEMO
@@ -30,7 +32,8 @@ class Run:
     """A run that is ready to ask.
 
     items: those of this run, with their prompts; whole: how many the whole benchmark has; official: how many the
-    official set has (None: not known, and for the demo's own samples); by_part: --subjects leaves some out; missing:
+    official set has (None: not known, and for the demo's own samples); data: what all items of the data are beside the
+    official set (None: it is not known, and for the demo's own samples); by_part: --subjects leaves some out; missing:
     items to which an endpoint gives no reply, put aside as that happens.
     """
 
@@ -40,6 +43,7 @@ class Run:
     items: list[Item]
     whole: int
     official: int | None
+    data: Comparison | None
     by_part: bool
     decoding: Decoding | None
     departures: list[str]
@@ -99,6 +103,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
     official = None if setting.own_samples else benchmark.official(setting)
     official = official and official * samples
     whole = max(len(loaded), official or 0)
+    data = compare_data(benchmark, setting, loaded)
     fixed = benchmark.decoding(setting)
     decoding = None if fixed is None else resolve_decoding(target.checkpoint, fixed, flags)
     settings = {
@@ -122,15 +127,21 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         items=[item for item, _ in asked],
         whole=whole,
         official=official,
+        data=data,
         by_part=official is None and bool(flags.subjects) and not benchmark.figures_per_subject,
         decoding=decoding,
-        departures=[*benchmark.departures(setting), *departures(target, decoding, fixed)],
+        departures=[
+            *benchmark.departures(setting),
+            *(data.departures if data else []),
+            *departures(target, decoding, fixed),
+        ],
         baseline=baseline,
         journal=journal,
         manifest={
             **manifest.environment(),
             **identity,
             "data_sha256": items_sha256(by_data for _, by_data in asked),
+            "data": data and data.as_json(),
             "seed": flags.seed,
             "limit": flags.limit,
             "sample": flags.sample,
@@ -140,6 +151,27 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         started=started,
         missing=Missing(target.endpoint or target.model),
     )
+
+
+def compare_data(benchmark: Benchmark, setting: Setting, loaded: Sequence[Item]) -> Comparison | None:
+    """What all items of the data are beside the official set; None where none is known, and for the demo's samples."""
+    official = None if setting.own_samples else read_official(benchmark.data_set(setting))
+    if official is None:
+        return None
+    return compare(official, contents_of(benchmark, loaded), examples_of(benchmark, loaded), setting.flags.subjects)
+
+
+def contents_of(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, tuple[str, Content]]:
+    """Subject and content of each item by its id."""
+    return {item.id: (item.subject, benchmark.content(item)) for item in items if not item.sample}
+
+
+def examples_of(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, Sequence[Content]]:
+    """The few-shot examples of each subject, those of its first item."""
+    first: dict[str, Item] = {}
+    for item in items:
+        first.setdefault(item.subject, item)
+    return {subject: benchmark.example_contents(item) for subject, item in first.items()}
 
 
 def first_prompts(

@@ -82,6 +82,26 @@ def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_checkpoint.build(tmp_path_factory.mktemp("models") / "tiny-qwen")
 
 
+AsOfficial = Callable[[str, Path], None]
+
+
+@pytest.fixture
+def as_official(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> AsOfficial:
+    """as_official("gsm8k", data): in this test the official set of that name is what lies in `data`."""
+    from qwen_eval.data import fingerprints
+
+    import fingerprint_data
+
+    folder = tmp_path_factory.mktemp("official")
+    monkeypatch.setattr(fingerprints, "FOLDER", folder)
+
+    def make(name: str, data: Path) -> None:
+        made = fingerprint_data.fingerprint(fingerprint_data.SETS[name], data)
+        fingerprints.write_official(folder / f"{name}.json", made, "made for a test")
+
+    return make
+
+
 class Ended(NamedTuple):
     """How a script ended."""
 

@@ -6,8 +6,9 @@ Fields of a row: `question`, `A` to `D` (texts) and `answer` (a letter, or None 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qwen_eval.benchmark import Benchmark, Choose, Evaluation, Generate, Item, Record, Setting, Shots
+from qwen_eval.benchmark import Benchmark, Choose, Content, Evaluation, Generate, Item, Record, Setting, Shots
 from qwen_eval.benchmarks.multiple_choice import DECODING, LETTERS, choice_record, letter_record
+from qwen_eval.benchmarks.multiple_choice import content as content_of
 from qwen_eval.extraction.choice_replies import read_letter_zh, robust_letter_zh
 from qwen_eval.metrics import by_subject
 from qwen_eval.stats import Score, macro_accuracy
@@ -37,6 +38,12 @@ class ChineseChoices(Benchmark):
 
     shots = Shots(base=5, chat=0)
     scores_choices = True
+
+    def content(self, item: Item) -> Content:
+        return content_of(item.row)
+
+    def example_contents(self, item: Item) -> Sequence[Content]:
+        return [content_of(row) for row in item.examples]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         few_shot = base_prompt(item.examples, item.row)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qwen_eval import metrics
-from qwen_eval.benchmark import Item, Record, Setting
+from qwen_eval.benchmark import Content, Item, Record, Setting
 from qwen_eval.data.items import STRING, STRINGS, TEXT, TEXTS, Kind, check_row, find, read_csv, read_rows, tables
 from qwen_eval.errors import UserError
 from qwen_eval.extraction.labels import read_label
@@ -80,6 +80,11 @@ def subject_rows(folder: Path, layout: Layout, split: str, subject: str, labelle
         if found:
             return found
     return rows(path, columns, layout.header, answer)
+
+
+def content(row: Mapping[str, Any]) -> Content:
+    """What an official set's fingerprint takes of a row."""
+    return Content([row["question"], *(row[letter] for letter in LETTERS)], row["answer"])
 
 
 def shots(folder: Path, layout: Layout, subject: str, count: int) -> list[dict[str, Any]]:

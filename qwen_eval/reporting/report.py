@@ -106,6 +106,11 @@ def official_set(run: Run) -> bool:
     return not run.subset and (run.setting.own_samples or len(run.records) == run.official)
 
 
+def other_data(run: Run) -> bool:
+    """Whether the data are known not to be the official set, whatever their number."""
+    return run.data is not None and not run.data.official
+
+
 def shots_given(run: Run) -> bool:
     """Whether -k gives another number than the protocol's."""
     shots = run.benchmark.shots
@@ -141,6 +146,7 @@ def _line(run: Run, name: str, score: Score, shots: int | None, split: str) -> t
     if (reported := _reported(run, score, shots, split)) is None:
         return tables.Line(name, score, None, None)
     official = official_set(run) if score.as_reported is None else score.as_reported
+    official = official and not other_data(run)
     as_reported = official and not run.departures and not (reported.any_shots and shots_given(run))
     verdict = judge(score, reported.value, reported.decimals, as_reported, run.target.args.band)
     return tables.Line(name, score, reported, verdict)
@@ -163,6 +169,7 @@ def _score_json(run: Run, line: tables.Line, shots: int | None, split: str) -> d
 def _notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str) -> list[str]:
     records, target = run.records, run.target
     notes = [target.mode_note] if target.mode_note else []
+    notes += [run.data.note] if run.data else []
     notes += target.figure_notes + _data_version_notes(run, lines, shots, split)
     notes += target.replies.notes() if target.replies is not None else []
     notes += run.missing.notes(len(records)) + endpoint_notes(target.requests, records)
@@ -213,8 +220,12 @@ def _verdict_notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:
         notes.append(f"subset: {count} of {run.whole} items; the verdict is about these only")
     if not any(line.verdict for line in lines):
         return notes
+    if run.data is None and not run.setting.own_samples:
+        notes.append("data: no official set is known to compare the items with")
     if not run.subset and not run.setting.own_samples and run.official and count != run.official:
         notes.append(f"{count} items are not the official set of {run.official}: never `reproduced`")
+    elif other_data(run):
+        notes.append("the data are not the official set: never `reproduced`")
     departures = [*run.departures]
     if shots_given(run) and any(line.reported and line.reported.any_shots for line in lines):
         departures.append("--num-fewshot")

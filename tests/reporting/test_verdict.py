@@ -167,13 +167,20 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def scored(script, tmp_path: Path):
-    """scored(right, n, *flags): GSM8K with n questions of which `right` are answered right, beside Qwen-7B's 51.7."""
+def scored(script, tmp_path: Path, as_official):
+    """scored(right, n, *flags): GSM8K with n questions of which `right` are answered right, beside Qwen-7B's 51.7. The
+    first 1,319 such questions are the official set."""
+
+    def questions(path: Path, count: int) -> None:
+        rows = [{"question": f"How many is {i}?", "answer": "so\n#### 1"} for i in range(count)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    questions(tmp_path / "official.jsonl", 1319)
+    as_official("gsm8k", tmp_path / "official.jsonl")
 
     def run(right: int, n: int, *flags: object, official: int | None = None) -> dict[str, Any]:
         data, replies, out = tmp_path / "test.jsonl", tmp_path / "replies.jsonl", tmp_path / "out"
-        rows = [{"question": f"How many is {i}?", "answer": "so\n#### 1"} for i in range(official or n)]
-        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        questions(data, official or n)
         given = [{"id": f"test/{i}", "response": str(int(i < right))} for i in range(n)]
         replies.write_text("".join(json.dumps(row) + "\n" for row in given))
         ended = script("gsm8k", "--rescore", replies, "-d", data, "-o", out, "--reported-as", "Qwen-7B", *flags)

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from qwen_eval.benchmark import Benchmark, Evaluation, Generate, Item, Record, RecordOf, Results, Setting
+from qwen_eval.benchmark import Benchmark, Content, Evaluation, Generate, Item, Record, RecordOf, Results, Setting
 from qwen_eval.benchmarks.hf_agent.interpreter import Ended, Interpreter
 from qwen_eval.benchmarks.hf_agent.scoring import STOPS, Marks, Program, cut, read_protocol, read_robust, score
 from qwen_eval.benchmarks.hf_agent.tasks import Step, Tasks, read_tasks
@@ -111,6 +111,16 @@ class AgentBenchmark(Benchmark):
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         return {"num_fewshot": 0}
+
+    def content(self, item: Item) -> Content:
+        place: Place = item.row
+        step = place.step
+        return Content([place.turn, step.task, step.inputs], [step.code, step.expected, [*map(sorted, step.tools)]])
+
+    def example_contents(self, item: Item) -> Sequence[Content]:
+        """The prompt with its worked examples, and the tools."""
+        tasks: Tasks = item.examples[0]
+        return [Content([tasks.prompt([("", "")], ""), *tasks.tools], None)]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
         (tasks,), place = item.examples, item.row
