@@ -13,7 +13,7 @@ READY  := $(VENV)/.ready
 PIP    := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) \
           $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-latest lint constraints bench bench-generate bench-vllm-env gpu-check setup clean
+.PHONY: demo test test-latest lint constraints bench bench-loglikelihood bench-generate bench-vllm-env gpu-check setup clean
 
 setup: $(READY)
 
@@ -56,6 +56,9 @@ $(VENV)/.bench-ready: $(READY)
 
 bench: $(VENV)/.bench-ready
 	@$(BIN)/python bench/bench_choose.py
+
+bench-loglikelihood: $(VENV)/.bench-ready
+	@$(BIN)/python bench/bench_loglikelihood.py
 
 bench-generate: $(VENV)/.bench-ready
 	@$(BIN)/python bench/bench_generate.py

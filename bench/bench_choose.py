@@ -1,4 +1,4 @@
-"""Choice scoring of 5-shot MMLU: this engine, a plain forward a prompt, and lm-evaluation-harness, side by side.
+"""Choice scoring of 5-shot MMLU: this engine, a plain forward per prompt, and lm-evaluation-harness, side by side.
 
     make bench                                                             # random prompts of MMLU's shape
     python bench/bench_choose.py -d data/mmlu --tokenizer qwen.tiktoken    # real prompts (default: nutrition)
@@ -43,7 +43,7 @@ TOLERANCE = 1e-3  # of a difference between two candidates' log-probabilities, f
 
 
 class Pass(NamedTuple):
-    """One contender's time over a pass, scaled to all questions, and how many were timed."""
+    """One contender's time over per pass, scaled to all questions, and how many were timed."""
 
     seconds: float
     cpu: float
@@ -71,9 +71,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--subjects", default="nutrition", help="subjects of the real data, by comma")
     parser.add_argument("--shape", default=",".join(SHAPES), help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--limit", type=int, help="the first N questions (without --full: 306, body-heavy 102)")
-    parser.add_argument("--seconds", type=float, default=25, help="time a pass that a sampled contender may take")
+    parser.add_argument("--seconds", type=float, default=25, help="time per pass that a sampled contender may take")
     parser.add_argument("--passes", type=int, default=2, help="the table holds the medians")
-    parser.add_argument("--budget", type=int, help="token budget a forward of this engine, instead of its own")
+    parser.add_argument("--budget", type=int, help="token budget per forward of this engine, instead of its own")
     parser.add_argument("--threads", type=int, help="of every contender; on a machine that others use, 1 is steadier")
     parser.add_argument("--full", action="store_true", help="all questions for all contenders, all batch sizes")
     parser.add_argument("-s", "--seed", type=int, default=0)
@@ -131,7 +131,7 @@ def _requests(shape: Shape, args: argparse.Namespace) -> tuple[list[np.ndarray],
 def _best_batch_size(
     shape: Shape, prompts: list[np.ndarray], candidates: tuple[int, ...], full: bool, more: dict[str, Any]
 ) -> int:
-    """The fastest by tokens a second on questions of middle length, in a process whose memory is not counted."""
+    """The fastest by tokens per second on questions of middle length, in a process whose memory is not counted."""
     middle = [int(i) for i in np.argsort([len(tokens) for tokens in prompts])]
     middle = middle[len(middle) // 2 :] + middle[: len(middle) // 2]
     longest = max(map(len, prompts))
@@ -246,7 +246,7 @@ def _table(
         gain = median(theirs.seconds / ours.seconds for theirs, ours in pairs)
         cpu_gain = median(theirs.cpu / ours.cpu for theirs, ours in pairs)
         count = times[name][0].timed
-        timed = "all" if count == questions else f"{count} of {questions} a pass, scaled by tokens"
+        timed = "all" if count == questions else f"{count} of {questions} per pass, scaled by tokens"
         print(
             f"{name:<15}{seconds[name]:>9.1f}{tokens / seconds[name]:>10.0f}{gain:>8.1f}"
             f"{median(one.cpu for one in times[name]):>9.1f}{cpu_gain:>8.1f}"

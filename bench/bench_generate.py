@@ -6,9 +6,10 @@
 
 64 requests whose replies end at different lengths, the same random weights, one run, each contender in a process of its
 own, in turns; before and in the timed run all must say the same tokens. A static batch goes on to its longest reply.
-Without --full one static batch a pass is timed through its prefill and a few steps, and stands for the others.
-lm-evaluation-harness is given whole batches: a limit a request would split them, since it batches equal settings only.
-`lm-eval` comes with `pip install -e '.[bench]'`, vLLM with bench/setup_vllm.sh; a row that is not installed says so.
+Without --full one static batch per pass is timed through its prefill and a few steps, and stands for the others.
+lm-evaluation-harness is given whole batches: a limit per request would split them, since it batches equal settings
+only. `lm-eval` comes with `pip install -e '.[bench]'`, vLLM with bench/setup_vllm.sh; a row that is not installed says
+so.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class Comparison:
         if not self.args.full:
             members = groups[(len(groups) // 2 + turn) % len(groups)]
             batch = self.sides[name].call("batch", members, 1 + STEPS)
-            self.notes[name] = f"batches of {size}; a prefill and {STEPS} steps a pass, scaled"
+            self.notes[name] = f"batches of {size}; a prefill and {STEPS} steps per pass, scaled"
             return self.estimate(batch, len(members)), batch.said
         spent = np.zeros(2)
         said: Said = {}

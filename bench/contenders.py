@@ -155,7 +155,7 @@ class _Ours(_Side):
 
 class _Plain(_Side):
     def run(self, indices: list[int]) -> tuple[Spent, Results]:
-        """One forward a prompt, the head at its last position only."""
+        """One forward per prompt, the head at its last position only."""
         wanted = list(self.candidates)
 
         def work() -> Results:
@@ -188,7 +188,7 @@ class _LmEval(_Side):
         import lm_eval.models.huggingface  # noqa: F401
 
     def run(self, indices: list[int], batch_size: int | None = None) -> tuple[Spent, Results]:
-        """Four one-token continuations a question; it runs one forward for the four, and sorts by length itself."""
+        """Four one-token continuations per question; it runs one forward for the four, and sorts by length itself."""
         if batch_size is not None:
             self.lm.batch_size_per_gpu = batch_size
         jobs = [

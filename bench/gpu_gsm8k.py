@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def measure(engine: Any, work: list[Any], requests: list[Any], rate: float) -> None:
-    """One run, timed, and what it should take. rate: bytes a second."""
+    """One run, timed, and what it should take. rate: bytes per second."""
     from qwen_eval.engines.local.generate import generate
 
     import torch

@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="the first N subjects")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--budget", type=int, help="token budget a forward, instead of the engine's own")
+    parser.add_argument("--budget", type=int, help="token budget per forward, instead of the engine's own")
     parser.add_argument("--max-seq-len", type=int, default=MAX_SEQ_LEN, help="0: prompts are not cut")
     parser.add_argument("--tiny", action="store_true", help="a tiny model instead of the 7B shape")
     args = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> int:
     engine = LocalEngine.of(model)
     if args.budget:
         engine.token_budget = args.budget
-    print(f"token budget a forward: {engine.token_budget}")
+    print(f"token budget per forward: {engine.token_budget}")
 
     def synchronize() -> None:
         if on_gpu:

@@ -151,7 +151,7 @@ def attention_flops(shape: Shape, queries: int, first_keys: int) -> int:
 
 
 def plain_flops(shape: Shape, lengths: Sequence[int], head_everywhere: bool) -> int:
-    """One full forward a prompt, with the head at every position or at the last."""
+    """One full forward per prompt, with the head at every position or at the last."""
     total = 0
     for length in lengths:
         total += shape.layers * (length * layer_flops(shape) + attention_flops(shape, length, 1))
@@ -183,7 +183,7 @@ def needed_tokens(prompts: Sequence[np.ndarray]) -> int:
 
 
 def matmul_rate(shape: Shape, device: str = "cpu", dtype: str = "float32", tokens: int = 1024) -> float:
-    """Operations a second of the four kinds of linear layers at the model's own shapes: one timing, a block's worth."""
+    """Operations per second of the four kinds of linear layers at the model's own shapes: one timing of a block."""
     import time
 
     import torch

@@ -221,7 +221,7 @@ class Perplexity(LongContextBenchmark):
             shorter = f"not shorter than the window of {lengths[0]}"
             raise UserError(f"--stride {stride} is {shorter}: tokens would have nothing before them")
         ways = configurations(flags, config, flags.windows)
-        memory.check(setting.checkpoint, flags, lengths, widest(ways), whole=not score.in_pieces(config))
+        memory.check(setting.checkpoint, flags, lengths, widest(ways), whole=not score.allows_chunks(config))
         least = lengths[0] if flags.ragged else lengths[-1]
         source = setting.checkpoint, setting.data_path
         return Plan(

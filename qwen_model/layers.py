@@ -89,7 +89,7 @@ class QWenAttention(nn.Module):
         last_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[B, T, hidden] -> [B, T, hidden] and probabilities (eager only). With `last_positions`: one query a row."""
+        """[B, T, hidden] -> [B, T, hidden] and probabilities (eager only). With `last_positions`: one query per row."""
         if last_positions is None:
             query, key, value = self._project(hidden, tables)
         else:

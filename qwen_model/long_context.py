@@ -76,7 +76,7 @@ def resolve(
     """The switches of a checkpoint, less what is given here (None: as the checkpoint has it).
 
     window_attn: a specification as on the command line ("off", "on", "2048", "512,1024,full", JSON), or the same as a
-    Python value: a bool, a first window, a sequence with one entry a layer, a mapping (see `_from_mapping`). "on" is
+    Python value: a bool, a first window, a sequence with one entry per layer, a mapping (see `_from_mapping`). "on" is
     config.json's own `window_attn` if it has one, else the preset.
 
     Raises:

@@ -201,8 +201,8 @@ def causal_masks(call: Call, windows: list[int | None]) -> list[Any]:
 
 
 def _own_mask(call: Call, layer: int, window: int | None) -> Any:
-    """As transformers' create_sliding_window_causal_mask, which knows one window a model and counts in columns, and as
-    its packed sequences, which it knows without a cache only."""
+    """As transformers' create_sliding_window_causal_mask, which knows one window per model and counts in columns, and
+    as its packed sequences, which it knows without a cache only."""
     length, padding = call.embeds.shape[1], call.padding
     kv_length, kv_offset = call.cache.get_mask_sizes(length, layer) if call.cache is not None else (length, 0)
     near = window is None or (length == 1 and kv_length <= window)  # one query over what a bounded cache holds
@@ -214,7 +214,7 @@ def _own_mask(call: Call, layer: int, window: int | None) -> Any:
 
 
 def last_mask(call: Call, last_positions: torch.Tensor, window: int | None = None) -> Any:
-    """Mask of one query a row in the last layer, at column `past + last_positions[b]`: the keys up to it, within the
+    """Mask of one query per row in the last layer, at column `past + last_positions[b]`: the keys up to it, within the
     layer's window and its sequence, in the back-end's own form.
 
     None for a custom attention without a mask function: it gets `last_positions`.

@@ -122,7 +122,7 @@ class TableMaker:
     def tables(
         self, switches: LongContext, alpha: torch.Tensor, positions: torch.Tensor, beyond: bool, dtype: torch.dtype
     ) -> list[PositionTables]:
-        """One entry a layer; layers with the same factors share theirs.
+        """One entry per layer; layers with the same factors share theirs.
 
         alpha: the NTK factors of the rows' lengths, float64 [B] or [1] on the CPU, or as `ntk_alphas` makes them: [B],
         or [B, T] where rows are packed. A layer with window w gets min(alpha, alpha(w)), which is the factor of

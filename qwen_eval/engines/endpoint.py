@@ -41,11 +41,11 @@ def connect(
     base_url: str,
     key_names: Sequence[str] = KEYS[:1],
     timeout: float = 600,
-    watch: Callable[[Any], None] = lambda request: None,
+    on_request: Callable[[Any], None] = lambda request: None,
 ) -> Any:
     """A client of the endpoint. key_names: environment variables that may hold the key, the first that is set counts;
     without one a placeholder goes, which local servers ignore. A user, a password and a query of the URL are sent.
-    watch: is shown every HTTP request, further tries included."""
+    on_request: is shown every HTTP request, further tries included."""
     check_url(base_url)
     need("endpoints")
     import openai
@@ -60,7 +60,7 @@ def connect(
             api_key=key,
             max_retries=TRIES,
             timeout=openai.Timeout(timeout, connect=20),
-            http_client=openai.DefaultHttpxClient(event_hooks={"request": [watch]}),
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [on_request]}),
         )
     except (ValueError, ImportError, OSError) as error:
         hint = "look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE in the environment"
@@ -93,7 +93,7 @@ def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
         done = client.chat.completions.create(**request)
     except openai.APIStatusError as error:
         status = error.status_code
-        raise RequestFailed(base_url, f"HTTP {status}", _said(error), status in OF_ITEM) from error
+        raise RequestFailed(base_url, f"HTTP {status}", _server_message(error), status in OF_ITEM) from error
     except openai.APIConnectionError as error:
         kind = "no answer in time" if isinstance(error, openai.APITimeoutError) else "no connection"
         raise RequestFailed(base_url, kind, one_line(error.__cause__ or error)[:200]) from error
@@ -109,7 +109,7 @@ def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
         raise RequestFailed(base_url, "unreadable answer", problem) from error
 
 
-def _said(error: Any) -> str:
+def _server_message(error: Any) -> str:
     """The server's own words about a request that it did not answer."""
     body = error.body if isinstance(error.body, dict) else {}
     message = body.get("message") or body.get("detail") or error.message
@@ -118,17 +118,17 @@ def _said(error: Any) -> str:
 
 def _read(message: Any, finish: str | None, tokens: int) -> Reply | NoReply:
     """A reply with text that ended by itself or at its limit; anything else is no reply, and says what it is."""
-    text, thought = _text(message.content)
-    thought += "".join(_text(getattr(message, name, None))[0] or "" for name in ("reasoning_content", "reasoning"))
+    text, reasoning = _text(message.content)
+    reasoning += "".join(_text(getattr(message, name, None))[0] or "" for name in ("reasoning_content", "reasoning"))
     if finish not in ("stop", "length"):
         return NoReply(f"finish_reason {finish}", "the reply did not end by itself", True)
     if refusal := getattr(message, "refusal", None):
         return NoReply("refusal", one_line(ValueError(refusal))[:200], True)
-    if not text and thought:
+    if not text and reasoning:
         return NoReply("reasoning without an answer", "a larger --max-new-tokens may help", True)
     if text is None or (not text and finish == "length"):
         return NoReply("no text", f"finish_reason {finish}", True)
-    return Reply(text, tokens, finish, thought)
+    return Reply(text, tokens, finish, reasoning)
 
 
 def _text(content: Any) -> tuple[str | None, str]:
@@ -137,13 +137,13 @@ def _text(content: Any) -> tuple[str | None, str]:
         return content, ""
     if not isinstance(content, list):
         return None, ""
-    said: list[str] = []
-    thought: list[str] = []
+    answer_texts: list[str] = []
+    reasoning_texts: list[str] = []
     for part in content:
         part = part if isinstance(part, dict) else {"type": "text", "text": part}
         words = part.get("text", part.get(str(part.get("type"))))
         if isinstance(words, list):  # Mistral: {"type": "thinking", "thinking": [{"type": "text", ...}]}
             words = _text(words)[0]
         if isinstance(words, str):
-            (said if part.get("type") in ("text", "output_text") else thought).append(words)
-    return "".join(said) if said else None, "".join(thought)
+            (answer_texts if part.get("type") in ("text", "output_text") else reasoning_texts).append(words)
+    return "".join(answer_texts) if answer_texts else None, "".join(reasoning_texts)

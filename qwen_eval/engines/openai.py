@@ -5,7 +5,7 @@
 What of the assistant's turn is there already goes as a last message of the assistant, with the flags by which vLLM and
 SGLang go on from it; a server that does not know them refuses or starts a new turn.
 
-One request that fails for good, or whose answer has no text, gives NoReply: the item is put aside, and the run goes on.
+One request that fails for good, or whose answer has no text, gives NoReply: the item is left out, and the run goes on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OpenAIEngine:
         self._counting = threading.Lock()
         self._failed: list[NoReply] = []  # since the last reply
         self._works = False  # it gave a reply, or refused a single prompt
-        self.client = connect(base_url, watch=self._count_retry)
+        self.client = connect(base_url, on_request=self._count_retry)
 
     def encode(
         self,

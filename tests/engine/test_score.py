@@ -81,7 +81,7 @@ def scored(model: Any, request: ScoreRequest, chunk: int) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _chunks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score, "LEAST_CHUNK", 1)
+    monkeypatch.setattr(score, "MIN_CHUNK", 1)
 
 
 @pytest.mark.parametrize("name", SWITCHES)

@@ -150,7 +150,7 @@ def _over_own(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, seen: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention among a row's own tokens: causal (padding is on the right, where no real query looks), or, with `seen`
-    [B], of one query a row over its first keys."""
+    [B], of one query per row over its first keys."""
     if seen is not None:
         reads = _flash_one_query if reads_what_is_seen(query) and _side_by_side(key, value) else _one_query
         return reads(query, key, value, scale, seen)
@@ -163,7 +163,7 @@ def _over_own(
 def _one_query(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, seen: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One query a row [B, H, 1, d] over the first `seen` [B] of its keys [B, Hkv, K, d]; returns ([B, H, 1, d], fp32
+    """One query per row [B, H, 1, d] over the first `seen` [B] of its keys [B, Hkv, K, d]; returns ([B, H, 1, d], fp32
     [B, H, 1]). The query heads of one key-value head go in together, so that its keys are read once."""
     rows, heads, _, dim = query.shape
     kv_heads = key.shape[1]

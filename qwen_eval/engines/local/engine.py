@@ -28,7 +28,7 @@ from qwen_eval.errors import UserError
 
 import numpy as np
 
-# Padded tokens a forward: large enough for full matmul speed, small enough for 1 GB of activations.
+# Padded tokens per forward: large enough for full matmul speed, small enough for 1 GB of activations.
 CPU_TOKENS = 1024
 MAX_GPU_TOKENS = 65536
 # Rows in flight while generating, at most: more gain no speed. Memory may allow fewer.
@@ -85,7 +85,7 @@ class LocalEngine:
 
     @cached_property
     def token_budget(self) -> int:
-        """Padded tokens a forward. On a GPU what 40 % of the free memory holds; halved whenever memory runs out."""
+        """Padded tokens per forward. On a GPU what 40 % of the free memory holds; halved whenever memory runs out."""
         import torch
 
         device = next(self.model.parameters()).device

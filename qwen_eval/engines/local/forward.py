@@ -61,7 +61,7 @@ def rope_follows_length(config: Any) -> bool:
 
 
 def run_prefix(model: Any, tokens: np.ndarray, alpha: float | None) -> list[Pair]:
-    """Keys and values of a prefix, one pair a layer, each [1, key-value heads, len(tokens), head_dim]."""
+    """Keys and values of a prefix, one pair per layer, each [1, key-value heads, len(tokens), head_dim]."""
     cache = new_cache(model)
     ids = on_device(tokens.astype(np.int64), device_of(model))[None]
     base_forward(model, None, input_ids=ids, cache=cache, use_cache=True, **alphas(model, [alpha]))
@@ -113,7 +113,7 @@ def on_device(values: Any, device: torch.device) -> torch.Tensor:
 
 
 def alphas(model: Any, values: Sequence[float | None]) -> dict[str, Any]:
-    """The keyword that freezes a first-generation Qwen's NTK factors, one a row or one for all; nothing for others."""
+    """The keyword that freezes a first-generation Qwen's NTK factors, one per row or one for all; nothing otherwise."""
     if values[0] is None:
         return {}
     return {"ntk_alpha": torch.tensor(values[:1] if len(set(values)) == 1 else list(values), dtype=torch.float64)}

@@ -1,7 +1,7 @@
 """Generation by continuous batching: rows that finish leave, waiting ones enter, and a shared prefix is run once.
 
     requests -> prefix.plan -> for each group: run the shared prefix once, keep its keys and values
-             -> rows enter in batches (their own tokens only) -> one token a step for all rows in flight
+             -> rows enter in batches (their own tokens only) -> one token per step for all rows in flight
              -> a row ends at a stop token, a stop string or its length, and makes room
 
 Decoding attends to the prefix and to a row's own slot and merges the two, so the prefix is never copied (attention.py).
@@ -41,7 +41,7 @@ import numpy as np
 import torch
 
 TYPICAL_REPLY = 256  # tokens a row is expected to grow by, when memory is shared out; slots grow as needed
-LEAST_TOKENS = 256  # a prefill of fewer tokens is not what fills the memory
+MIN_TOKENS = 256  # a prefill of fewer tokens is not what fills the memory
 
 
 def generate(
@@ -107,7 +107,7 @@ class ContinuousBatch:
 
     def _make_room(self, error: BaseException) -> None:
         """Halve what did not fit: the tokens of a prefill, as far as that helps, else the rows in flight."""
-        if self.entering and self.engine.token_budget > LEAST_TOKENS:
+        if self.entering and self.engine.token_budget > MIN_TOKENS:
             self.engine.token_budget //= 2
         elif self.slots > 1:
             self.engine.flight_rows = self.slots // 2
@@ -151,15 +151,19 @@ class ContinuousBatch:
         budget = self.engine.token_budget // (3 if device_of(self.model).type == "cuda" else 1)  # slots take the rest
         for batch in batches(lengths, range(len(rows)), budget, None):
             order += batch
-            lot = [rows[place] for place in batch]
+            entering = [rows[place] for place in batch]
             device = device_of(self.model)
-            ids, last = padded([row.own for row in lot], device)
-            self.cache.enter([len(row.own) for row in lot])
+            ids, last = padded([row.own for row in entering], device)
+            self.cache.enter([len(row.own) for row in entering])
             positions = torch.arange(self.group.length, self.group.length + ids.shape[1], device=device)
-            inputs = {"input_ids": ids, "position_ids": positions[None].expand(len(lot), -1), **self._alphas(lot)}
+            inputs = {
+                "input_ids": ids,
+                "position_ids": positions[None].expand(len(entering), -1),
+                **self._alphas(entering),
+            }
             with attention.running(attention.Rows(self.prefix)):
                 hidden = hidden_states(self.model, self.rules, last, NAME, cache=self.cache, use_cache=True, **inputs)
-            first_of += self._next_tokens(hidden, lot, start + len(order) - len(batch))
+            first_of += self._next_tokens(hidden, entering, start + len(order) - len(batch))
         self.entering = False
         self.active[start:] = [rows[place] for place in order]  # the order of their slots
         yield from self._take(start, first_of)
@@ -169,20 +173,20 @@ class ContinuousBatch:
         assert self.cache is not None
         self._outgrow()
         lengths = self.cache.lengths
-        # All that the device has to be told of this step goes in one copy, while it has nothing to do.
-        told = [[row.generated_ids[-1], length] for row, length in zip(self.active, lengths, strict=True)]
+        # All that the device has to be given for this step goes in one copy, while it has nothing to do.
+        inputs_of_rows = [[row.generated_ids[-1], length] for row, length in zip(self.active, lengths, strict=True)]
         self.cache.step()
         alphas = self._alphas(self.active)
         if self.graphs is not None:
-            ids, hidden = self.graphs.run(told, lambda given: self._decode(given, alphas, True))
+            ids, hidden = self.graphs.run(inputs_of_rows, lambda given: self._decode(given, alphas, True))
         else:
-            given = on_device(told, device_of(self.model))
+            given = on_device(inputs_of_rows, device_of(self.model))
             ids, hidden = given[:, 0], self._decode(given, alphas)
         yield from self._take(0, self._next_tokens(hidden, self.active, 0, ids))
 
     def _outgrow(self) -> None:
         """Where a step outgrows the slots, longer ones take their place: fewer, if memory holds no more, and the rows
-        that have said the least wait again."""
+        with the shortest replies so far wait again."""
         assert self.cache is not None
         capacity = self.cache.capacity_of_next_step()
         if capacity == self.cache.capacity:

@@ -48,11 +48,11 @@ class Graphs:
         self.stream: Any = None
         self.pool: Any = None
 
-    def run(self, told: Sequence[Sequence[int]], decode: Decode) -> tuple[torch.Tensor, torch.Tensor]:
-        """One step. told: each row's token and place. Returns the tokens, int64 [B], and the hidden states, [B, h],
-        both on the device and good until the next step."""
-        rows = len(told)
-        given = on_device([*told, *[[0, 0]] * (self._size(rows) - rows)], self.device)
+    def run(self, inputs_of_rows: Sequence[Sequence[int]], decode: Decode) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step. inputs_of_rows: each row's token and place. Returns the tokens, int64 [B], and the hidden states,
+        [B, h], both on the device and good until the next step."""
+        rows = len(inputs_of_rows)
+        given = on_device([*inputs_of_rows, *[[0, 0]] * (self._size(rows) - rows)], self.device)
         if self.cache.capacity != self.capacity:  # the slots have moved
             self.capacity = self.cache.capacity
             self.recorded.clear()

@@ -16,7 +16,7 @@ from qwen_eval.errors import UserError, one_line
 
 import numpy as np
 
-LEAST_TOKENS = 64  # a forward of fewer tokens is not what fills the memory
+MIN_TOKENS = 64  # a forward of fewer tokens is not what fills the memory
 Answer = TypeVar("Answer")
 
 
@@ -72,7 +72,7 @@ def run_groups(
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if engine.token_budget <= LEAST_TOKENS:
+                if engine.token_budget <= MIN_TOKENS:
                     raise UserError(
                         f"out of memory with one prompt at a time ({one_line(error)[:120]}); "
                         f"try --dtype bfloat16, a lower --max-seq-len, or a device with more memory"

@@ -1,4 +1,4 @@
-"""Whether a text of some length fits in memory, told before the work starts.
+"""Whether a text of some length fits in memory, known before the work starts.
 
 An estimate from config.json, the weights' headers and the free memory; what is in it is in `Need`.
 """
@@ -43,7 +43,7 @@ def need(
     """What reading a text of `length` tokens takes.
 
     windows: of each layer, where it has some; whole: all in one forward, which needs no mask, in place of the scoring
-    engine's chunks; budget: the engine's limit of tokens a forward.
+    engine's chunks; budget: the engine's limit of tokens per forward.
     """
     from qwen_model.loading import load_config
 
@@ -68,7 +68,7 @@ def need(
 
 
 def _own_windows(config: Any) -> list[int | None] | None:
-    """The sliding windows of other models than first-generation Qwen, one a layer."""
+    """The sliding windows of other models than first-generation Qwen, one per layer."""
     types = getattr(config, "layer_types", None)
     return types and [config.sliding_window if kind == "sliding_attention" else None for kind in types]
 

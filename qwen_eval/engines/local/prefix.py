@@ -30,15 +30,15 @@ def plan(prompts: Sequence[np.ndarray], keys: Sequence[Hashable] | None = None) 
     for index in range(len(prompts)):
         by_key.setdefault(keys[index] if keys is not None else None, []).append(index)
     shared: list[Group] = []
-    alone: list[int] = []
+    unshared: list[int] = []
     for members in by_key.values():
         for group in _best_cut(prompts, members):
             if group.length:
                 shared.append(Group(group.length, sorted(group.members)))
             else:
-                alone += group.members
+                unshared += group.members
     shared.sort(key=lambda group: group.members[0])
-    return shared + ([Group(0, sorted(alone))] if alone else [])
+    return shared + ([Group(0, sorted(unshared))] if unshared else [])
 
 
 def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
@@ -72,9 +72,9 @@ def _tree(prompts: Sequence[np.ndarray], members: list[int]) -> list[_Node]:
             own = min(len(prompts[index]), len(neighbour)) - 1  # leave a token to compute
             shared = min(common_prefix(prompts[index], neighbour), own)
         while open_nodes[-1][1] > shared:
-            begun, length, children = open_nodes.pop()
-            nodes.append(_Node(begun, length, [*children, len(nodes) - 1]))
-            first = begun
+            first_node, length, children = open_nodes.pop()
+            nodes.append(_Node(first_node, length, [*children, len(nodes) - 1]))
+            first = first_node
         if open_nodes[-1][1] == shared:
             open_nodes[-1][2].append(len(nodes) - 1)
         else:
@@ -103,8 +103,8 @@ def _best_cut(prompts: Sequence[np.ndarray], members: list[int]) -> list[Group]:
     for at, node in enumerate(nodes):
         if node.children and node.length >= WORTH_SHARING:
             opened[at] = saved(at, node.length) - node.length
-    alone = Group(0, [])
-    groups, waiting = [alone], [(len(nodes) - 1, alone)]
+    unshared = Group(0, [])
+    groups, waiting = [unshared], [(len(nodes) - 1, unshared)]
     while waiting:
         at, group = waiting.pop()
         if nodes[at].leaf >= 0:

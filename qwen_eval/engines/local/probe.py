@@ -13,7 +13,7 @@ from typing import Any
 from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, LogLikelihoodRequest, ScoreRequest
 from qwen_eval.engines.local import choose, generate, loglikelihood, plain, sampling, score, single
 from qwen_eval.engines.local.forward import decoder_of, out_of_memory
-from qwen_eval.engines.local.score import LEAST_CHUNK
+from qwen_eval.engines.local.score import MIN_CHUNK
 from qwen_eval.errors import UserError, one_line
 
 import numpy as np
@@ -45,7 +45,7 @@ def needs_plain_forward(engine: Any) -> bool:
     texts = _texts(engine.model.config.get_text_config())
     _check_causal(engine.model, texts[0])
     asked = type(engine).of(engine.model, _NoText())
-    asked.token_budget = LEAST_CHUNK
+    asked.token_budget = MIN_CHUNK
     try:
         _check_head(engine.model, texts[0])
         _compare(asked, texts)
@@ -107,18 +107,18 @@ def _check_head(model: Any, text: np.ndarray) -> None:
 def _compare(engine: Any, texts: Sequence[np.ndarray]) -> None:
     """A few steps of `generate` in a batch and of one row, `choose`, `loglikelihood` and `score`, each against the
     plain forward."""
-    said: dict[tuple[int, int], torch.Tensor] = {}
+    logits_of: dict[tuple[int, int], torch.Tensor] = {}
 
     def pick(logits: torch.Tensor, requests: Sequence[GenerateRequest], steps: Sequence[int]) -> list[int]:
         for row, request in enumerate(requests):
-            said[request.seed, steps[row]] = logits[row]
+            logits_of[request.seed, steps[row]] = logits[row]
         return sampling.pick(logits, requests, steps)
 
     requests = [GenerateRequest(text, STEPS, seed=number) for number, text in enumerate(texts)]
     list(generate.generate(engine, requests, pick))
     single.generate_single(engine, requests[0]._replace(seed=len(texts)), pick)
     model, tolerance = engine.model, _tolerances(engine.model.dtype)[0]
-    picked = range(0, said[0, 0].shape[-1], max(1, said[0, 0].shape[-1] // 16))
+    picked = range(0, logits_of[0, 0].shape[-1], max(1, logits_of[0, 0].shape[-1] // 16))
     chosen = dict(choose.choose(engine, [ChoiceRequest(text, tuple(picked)) for text in texts]))
     ((_, scored),) = score.score(engine, [ScoreRequest(texts[0])])
     pairs = [
@@ -132,10 +132,10 @@ def _compare(engine: Any, texts: Sequence[np.ndarray]) -> None:
         likely = wanted.log_softmax(-1)[range(len(wanted)), list(pair.continuation)].mean()
         _demand(_same(torch.tensor(likelihoods[number].log_likelihood / len(wanted)), likely, tolerance, wanted))
     for number, text in enumerate([*texts, texts[0]]):
-        ids = [int(said[number, step].argmax()) for step in range(STEPS - 1)]
+        ids = [int(logits_of[number, step].argmax()) for step in range(STEPS - 1)]
         wanted = plain.own_logits(model, [*text.tolist(), *ids]).cpu()
         for step in range(STEPS):
-            _demand(_same(said[number, step][None], wanted[[len(text) - 1 + step]], tolerance))
+            _demand(_same(logits_of[number, step][None], wanted[[len(text) - 1 + step]], tolerance))
         if number in chosen:
             row = wanted[len(text) - 1]
             _demand(_same(torch.tensor(chosen[number]), row[list(picked)], tolerance, row))

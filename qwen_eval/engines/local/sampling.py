@@ -1,7 +1,7 @@
 """The next token of each row from its logits: repetition penalty, then greedy or temperature, top-k, top-p.
 
 The order and the formulas are transformers' (so greedy replies equal its `generate`). Everything runs on the logits'
-device for all rows together, and the host waits for it once, for the tokens. A sampled token is drawn by noise that
+device for all rows together, and the host waits for it once, for the tokens. A sampled token is chosen by noise that
 belongs to its request, its place in the reply and the token alone (noise.py), so a reply does not depend on the batch.
 """
 
@@ -33,7 +33,7 @@ def pick(logits: torch.Tensor, requests: Sequence[Any], steps: Sequence[int]) ->
 
     Args:
         logits: fp32 [B, V].
-        requests: one a row, with temperature (0: greedy), top_k, top_p and seed.
+        requests: one per row, with temperature (0: greedy), top_k, top_p and seed.
         steps: how many tokens each row's reply has already; only (seed, step) decides about a sampled token.
 
     Raises:
@@ -42,16 +42,16 @@ def pick(logits: torch.Tensor, requests: Sequence[Any], steps: Sequence[int]) ->
     best, tokens = logits.max(dim=-1)  # a NaN counts as the largest
     if any(request.temperature > 0 for request in requests):
         greedy = on_device([request.temperature == 0 for request in requests], logits.device)
-        tokens = torch.where(greedy, tokens, _drawn(logits - best[:, None], requests, steps))
+        tokens = torch.where(greedy, tokens, _sampled(logits - best[:, None], requests, steps))
     chosen: list[int] = torch.where(best.isfinite(), tokens, -1).tolist()  # the one wait for the device
     if min(chosen) < 0:
         raise UserError("the model's logits are not finite numbers; try --dtype float32 or bfloat16")
     return chosen
 
 
-def _drawn(scores: torch.Tensor, requests: Sequence[Any], steps: Sequence[int]) -> torch.Tensor:
-    """One token a row, int64 [B], drawn from softmax(scores / temperature) within top-k and top-p. scores fp32 [B, V],
-    overwritten; greedy rows are drawn from too."""
+def _sampled(scores: torch.Tensor, requests: Sequence[Any], steps: Sequence[int]) -> torch.Tensor:
+    """One token per row, int64 [B], sampled from softmax(scores / temperature) within top-k and top-p.
+    scores: fp32 [B, V], overwritten; greedy rows are sampled too."""
     device = scores.device
     temperatures = [max(request.temperature, COLDEST) if request.temperature else 1.0 for request in requests]
     scores = scores.div_(on_device(temperatures, device)[:, None])
@@ -68,8 +68,8 @@ def _within_top_k(scores: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     vocabulary = scores.shape[1]
     kept = [min(size or vocabulary, vocabulary) for size in sizes]
     largest = scores.topk(max(kept), dim=-1).values
-    least = largest.gather(1, on_device([size - 1 for size in kept], scores.device)[:, None])
-    return scores.masked_fill(scores < least, float("-inf"))
+    smallest_kept = largest.gather(1, on_device([size - 1 for size in kept], scores.device)[:, None])
+    return scores.masked_fill(scores < smallest_kept, float("-inf"))
 
 
 def _within_top_p(scores: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ Each chunk attends to the cache under a mask of chunk x length cells, so nothing
 chunk shrinks as the text grows. No logits tensor is over LOGITS_BYTES, whatever the length and the vocabulary.
 The result does not depend on the chunk: a first-generation Qwen's NTK factors are those of the whole text, set before
 the first chunk (its published code keeps them through a sequence, quirk Q2 of docs/quirks.md), and the rest is
-causal. Models whose RoPE or cache cannot be fed in pieces get the text whole.
+causal. Models whose RoPE or cache cannot be fed in chunks get the text whole.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from torch import nn
 LOGITS_BYTES = 128 << 20  # of one fp32 logits tensor; its exponentials take as much again
 MASK_CELLS = 1 << 24  # of one chunk's mask; 64 MB where a kernel wants it in fp32
 MAX_CHUNK = 2048
-LEAST_CHUNK = 16  # a smaller one is not what fills the memory
+MIN_CHUNK = 16  # a smaller one is not what fills the memory
 
 Progress = Callable[[int], Any]
 
 
 def chunk_tokens(length: int, budget: int) -> int:
-    """Tokens a forward for a text of `length` tokens. budget: the engine's limit of tokens a forward."""
-    return max(LEAST_CHUNK, min(budget, MAX_CHUNK, MASK_CELLS // max(1, length)))
+    """Tokens per forward for a text of `length` tokens. budget: the engine's limit of tokens per forward."""
+    return max(MIN_CHUNK, min(budget, MAX_CHUNK, MASK_CELLS // max(1, length)))
 
 
-def in_pieces(config: Any) -> bool:
+def allows_chunks(config: Any) -> bool:
     """Whether a text may go through the model in chunks: not where RoPE looks at how much it is given, nor where layers
     keep another state than keys and values."""
     layers = set(getattr(config.get_text_config(), "layer_types", None) or [])
@@ -72,12 +72,12 @@ def score(
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if engine.token_budget <= LEAST_CHUNK or run.whole:
+                if engine.token_budget <= MIN_CHUNK or run.whole:
                     raise UserError(
                         f"out of memory with {len(request.tokens)} tokens ({one_line(error)[:120]}); "
                         f"try --dtype bfloat16, a smaller length, or a device with more memory"
                     ) from error
-                engine.token_budget = max(LEAST_CHUNK, run.chunk // 2)
+                engine.token_budget = max(MIN_CHUNK, run.chunk // 2)
                 run.undo()
             else:
                 yield index, found
@@ -91,7 +91,7 @@ class _Text:
 
     def __init__(self, engine: Any, rules: PrefixSharingRules, request: ScoreRequest, progress: Progress) -> None:
         self.model, self.rules, self.request, self.progress = engine.model, rules, request, progress
-        self.whole = not in_pieces(engine.model.config)
+        self.whole = not allows_chunks(engine.model.config)
         # The last token is only predicted; where RoPE looks at how much it is given, it goes in all the same.
         self.given = len(request.tokens) - (not self.whole)
         self.chunk = self.given if self.whole else chunk_tokens(self.given, engine.token_budget)

@@ -17,7 +17,7 @@ from qwen_eval.engines.local.forward import (
     new_cache,
     on_device,
 )
-from qwen_eval.engines.local.score import chunk_tokens, in_pieces
+from qwen_eval.engines.local.score import allows_chunks, chunk_tokens
 from qwen_eval.engines.local.stops import StopChecker
 
 import numpy as np
@@ -82,7 +82,7 @@ def next_token(logits: torch.Tensor, row: Row, past: torch.Tensor, pick: Pick = 
 
 def prefill_chunks(engine: Any, ids: torch.Tensor) -> Sequence[torch.Tensor]:
     """What of a prompt [1, T] goes in before its last chunk: given whole, its mask would be T x T."""
-    if not in_pieces(engine.model.config):
+    if not allows_chunks(engine.model.config):
         return ()
     split: Sequence[torch.Tensor] = ids.split(chunk_tokens(ids.shape[1], engine.token_budget), dim=1)
     return split[:-1]
