@@ -17,6 +17,7 @@ from qwen_eval.extraction.labels import read_label
 from qwen_eval.stats import Score, accuracy
 
 LETTERS = "ABCD"
+MOST_NAMED = 5  # subjects in an error
 # Chat replies: the published scripts set the penalty of the checkpoint's generation_config.json aside.
 DECODING = {"repetition_penalty": 1.0}
 
@@ -103,10 +104,23 @@ Reader = Callable[[Mapping[str, str], str], str | None]
 
 
 def there(setting: Setting, folder: Path, layout: Layout, split: str, subjects: Iterable[str]) -> list[str]:
-    """The subjects to run: those of --subjects, of all that the benchmark has; the demo has samples of a few."""
-    return setting.subjects(
+    """The subjects to run: those of --subjects, of all that the benchmark has; the demo has samples of a few. Raises
+    UserError that names all those without a file, where several have none."""
+    chosen = setting.subjects(
         name for name in subjects if not setting.own_samples or (folder / layout.file(split, name)).exists()
     )
+    if find(folder, tables("all", split)):
+        return chosen
+    files = (layout.file(split, "{}"), *tables("{}", split))
+    absent = [name for name in chosen if not find(folder, [file.format(name) for file in files])]
+    if len(absent) > 1:
+        first, more = folder / layout.file(split, absent[0]), absent[1:]
+        named = ", ".join(more[:MOST_NAMED]) + (" ..." if len(more) > MOST_NAMED else "")
+        raise UserError(
+            f"missing file {first}, and those of {len(more)} more subjects ({named}); "
+            "-d wants the complete official data (or name what is there: --subjects)"
+        )
+    return chosen
 
 
 def choice_record(item: Item, logits: Sequence[float], labels: Sequence[str] = LETTERS) -> Record:

@@ -135,10 +135,22 @@ def test_with_subjects_these_alone_are_compared(small: Path) -> None:
 
 def test_a_subject_that_is_left_out_is_named(small: Path, script) -> None:
     (small / "test/virology_test.csv").unlink()
-    ended = script("mmlu", "--rescore", small / "none.jsonl", "-d", small)
-    assert ended.status == 2
+    replies = small / "replies.jsonl"
+    replies.write_text('{"id": "anatomy/0", "response": "A"}\n')
+    ended = script("mmlu", "--rescore", replies, "--base", "-d", small)
+    assert ended.status == 2 and f"missing file {small}/test/virology_test.csv; -d wants" in ended.err
     found = mmlu(small, "--subjects", ",".join(name for name in evaluate_mmlu.SUBJECTS if name != "virology"))
     assert found.note == "data: 56 of the 57 subjects (without virology) of the official MMLU test set, 168 items"
+
+
+def test_several_subjects_without_a_file_are_all_named(small: Path, script) -> None:
+    for subject in ("astronomy", "nutrition", "virology"):
+        (small / f"test/{subject}_test.csv").unlink()
+    replies = small / "replies.jsonl"
+    replies.write_text('{"id": "anatomy/0", "response": "A"}\n')
+    ended = script("mmlu", "--rescore", replies, "--base", "-d", small)
+    first = f"missing file {small}/test/astronomy_test.csv, and those of 2 more subjects (nutrition, virology)"
+    assert ended.status == 2 and first in ended.err and ended.err.count("\n") == 1
 
 
 def test_a_changed_example_is_a_departure_and_named(small: Path) -> None:
