@@ -51,6 +51,7 @@ HENDRYCKS = "hendrycks/test, data.tar (the copy in hiyouga/LLaMA-Factory @ 65ea7
 CEVAL = "hkust-nlp/ceval, ceval-exam.zip (the copy in hiyouga/LLaMA-Factory @ 65ea7a0d, evaluation/ceval/ceval.zip)"
 AGENT = "huggingface/transformers @ f071cc07, src/transformers/tools/evaluate_agent.py and prompts.py, as data"
 WMT = "wmt-conference/wmt22-news-systems @ 20240a2e; examples: wmt21-news-systems @ f41750da, newstest2021"
+MEETINGS = "hahahawu/VCSum @ 8e51d72e, vcsum_data/ (the transcripts put together from the segments of short_test.txt)"
 SETS = {
     "mmlu": Source(script("mmlu", "MMLU"), "mmlu", "MMLU test set", HENDRYCKS, 5),
     "ceval": Source(script("ceval", "CEval"), "ceval", "C-Eval val set", CEVAL, 5),
@@ -68,7 +69,7 @@ SETS = {
     ),
     "bbh": Source(script("bbh", "BBH"), "bbh", "BBH tasks", "suzgunmirac/BIG-Bench-Hard @ 9ee07bd4"),
     "wmt22": Source(script("wmt22", "WMT22"), "wmt22", "WMT22 general test set", WMT, 50),
-    "vcsum": Source(script("vcsum", "VCSUM"), "vcsum", "VCSUM test set", "hahahawu/VCSum @ 8e51d72e, vcsum_data/"),
+    "vcsum": Source(script("vcsum", "VCSUM"), "vcsum", "VCSUM test set", MEETINGS),
     "hf_agent_run": Source(AgentRun, "hf_agent", "HF agent run tasks", AGENT, examples_called="prompt with its tools"),
     "hf_agent_chat": Source(
         AgentChat, "hf_agent", "HF agent chat tasks", AGENT, examples_called="prompt with its tools"
