@@ -158,12 +158,14 @@ def compare_data(benchmark: Benchmark, setting: Setting, loaded: Sequence[Item])
     official = None if setting.own_samples else read_official(benchmark.data_set(setting))
     if official is None:
         return None
-    return compare(official, contents_of(benchmark, loaded), examples_of(benchmark, loaded), setting.flags.subjects)
+    contents = contents_of(benchmark, loaded)
+    return compare(official, contents, examples_of(benchmark, loaded), setting.flags.subjects) if contents else None
 
 
 def contents_of(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, tuple[str, Content]]:
-    """Subject and content of each item by its id."""
-    return {item.id: (item.subject, benchmark.content(item)) for item in items if not item.sample}
+    """Subject and content of each item by its id; nothing where the benchmark does not say its items' content."""
+    found = ((item, benchmark.content(item)) for item in items if not item.sample)
+    return {item.id: (item.subject, content) for item, content in found if content is not None}
 
 
 def examples_of(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, Sequence[Content]]:

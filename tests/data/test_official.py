@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.benchmark import Benchmark, Item, Setting
 from qwen_eval.data import fingerprints
 from qwen_eval.data.fingerprints import Content, digest
+from qwen_eval.run import compare_data
+from qwen_eval.runner import parse_flags
 from tests.data.official_sets import edit, hub_tables, mmlu, write
 
 import evaluate_mmlu
@@ -190,6 +193,14 @@ def test_any_change_of_a_text_but_white_space_at_line_ends_changes_its_digest() 
 def test_the_hubs_tables_of_the_small_set_are_recognised(small: Path, tmp_path: Path) -> None:
     hub_tables(small, tmp_path / "hub")
     assert mmlu(tmp_path / "hub").note == "data: the official MMLU test set, 171 items"
+
+
+def test_a_benchmark_of_the_same_name_that_says_no_content_is_not_compared(small: Path) -> None:
+    class Own(Benchmark):
+        name = "mmlu"
+
+    setting = Setting(flags=parse_flags(Own(), "", ()))
+    assert compare_data(Own(), setting, [Item("anatomy/0", "anatomy", gold="A")]) is None
 
 
 # -- a run -----------------------------------------------------------------------------------------
