@@ -29,8 +29,8 @@ usage: qwen-eval NAME [flags]
 
 def scripts() -> dict[str, Path]:
     """The file of each name, in alphabetical order; the demo after them."""
-    found = {path.stem.removeprefix("evaluate_"): path for path in sorted(SCRIPTS.glob("[!_]*.py"))}
-    return {**found, "demo": DEMO / "run.py"}
+    found = {path.stem.removeprefix("evaluate_"): path for path in SCRIPTS.glob("[!_]*.py")}
+    return {**dict(sorted(found.items())), "demo": DEMO / "run.py"}
 
 
 def first_line(script: Path) -> str:
