@@ -51,7 +51,7 @@ class Replies:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        files = _files(path)
+        files = reply_files(path)
         self.given = [given for file in files for given in _read(file)]
         if not self.given:
             raise UserError(f"{path} has no replies in it")
@@ -160,7 +160,7 @@ class _Index:
 # -- the forms of a line -----------------------------------------------------------------------------------------------
 
 
-def _files(path: Path) -> list[Path]:
+def reply_files(path: Path) -> list[Path]:
     """The file itself; in a folder its samples.jsonl, or the newest file per task of lm-evaluation-harness."""
     if not path.is_dir():
         return [path]

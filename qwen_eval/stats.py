@@ -2,10 +2,11 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
 Z95 = 1.959963984540054
 
 
@@ -116,7 +117,7 @@ class Comparison(NamedTuple):
     significantly_worse: bool
 
 
-def paired(before: dict[str, bool], now: dict[str, bool]) -> Comparison:
+def paired(before: Mapping[Key, bool], now: Mapping[Key, bool]) -> Comparison:
     """Exact McNemar test (two-sided, McNemar 1947) on the items both have; worse: p < 0.05 and lost > gained."""
     shared = before.keys() & now.keys()
     gained = sum(now[key] and not before[key] for key in shared)
