@@ -100,11 +100,12 @@ def parse() -> argparse.Namespace:
 
 def both(flags: argparse.Namespace) -> tuple[dict[str, Side], dict[str, Side], list[str]]:
     """The benchmarks that A and B have both, and notes on the others. UserError where there is none."""
-    a, b = (read_sides(path, flags.filter, flags.metric) for path in (flags.a, flags.b))
+    (a, unfinished_a), (b, unfinished_b) = (read_sides(path, flags.filter, flags.metric) for path in (flags.a, flags.b))
     shared = [name for name in a if name in b]
     if not shared:
         raise UserError(f"{flags.a} holds {', '.join(a)} and {flags.b} holds {', '.join(b)}: no benchmark in common")
-    told = [
+    told = [f"not compared: {said}" for said in unfinished_a + unfinished_b]
+    told += [
         f"only in {side}, not compared: {', '.join(names)}"
         for side, names in (("A", [name for name in a if name not in b]), ("B", [name for name in b if name not in a]))
         if names

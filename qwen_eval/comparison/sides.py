@@ -35,8 +35,10 @@ class Side:
     remarks: list[str] = field(default_factory=list)
 
 
-def read_sides(path: Path, filter_name: str | None = None, metric: str | None = None) -> dict[str, Side]:
-    """Every benchmark in a folder or file, by its name.
+def read_sides(
+    path: Path, filter_name: str | None = None, metric: str | None = None
+) -> tuple[dict[str, Side], list[str]]:
+    """Every benchmark in a folder or file, by its name; and notes on runs in it that are not finished.
 
     A folder is one of a run, one with such folders in it (at any depth), or one with the `samples_*.jsonl` of
     lm-evaluation-harness, which may also be given as a file. filter_name, metric: which of its rows and fields count.
@@ -45,20 +47,21 @@ def read_sides(path: Path, filter_name: str | None = None, metric: str | None = 
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if path.is_file():
-        return _lm_eval([path], filter_name, metric)
+        return _lm_eval([path], filter_name, metric), []
     if (path / "samples.jsonl").exists() or (path / "results.json").exists():
         side = read_run(path)
-        return {side.benchmark: side}
-    runs = sorted(file.parent for file in path.rglob("results.json") if (file.parent / "samples.jsonl").exists())
-    if not runs:
-        if files := lm_eval_files.newest(path):
-            return _lm_eval(files, filter_name, metric)
-        if unfinished := sorted(path.rglob("samples.jsonl")):
-            raise UserError(still_going(unfinished[0].parent))
-        raise UserError(
-            f"{path} holds no results: neither results.json and samples.jsonl, nor samples_*.jsonl of lm-eval"
-        )
-    return _named([read_run(folder) for folder in runs], path)
+        return {side.benchmark: side}, []
+    folders = sorted(file.parent for file in path.rglob("samples.jsonl"))
+    runs = [folder for folder in folders if (folder / "results.json").exists()]
+    if runs:
+        return _named([read_run(folder) for folder in runs], path), [
+            still_going(one) for one in folders if one not in runs
+        ]
+    if files := lm_eval_files.newest(path):
+        return _lm_eval(files, filter_name, metric), []
+    if folders:
+        raise UserError(still_going(folders[0]))
+    raise UserError(f"{path} holds no results: neither results.json and samples.jsonl, nor samples_*.jsonl of lm-eval")
 
 
 def still_going(folder: Path) -> str:

@@ -108,6 +108,16 @@ def test_the_figures_of_one_benchmark_take_nothing_from_the_others(compare, tmp_
     assert figure(tmp_path / "out")["p_loss_holm"] == pytest.approx(2 / 64)
 
 
+def test_a_run_that_is_still_going_is_named_among_finished_ones(compare, tmp_path):
+    for side in "ab":
+        run_of_marks(tmp_path / side / "gsm8k", marks(N))
+        run_of_marks(tmp_path / side / "math", marks(N), benchmark="math")
+    (tmp_path / "b/math/results.json").unlink()
+    ended = compare(tmp_path / "a", tmp_path / "b")
+    assert f"not compared: {tmp_path}/b/math has samples.jsonl but no results.json" in ended.out
+    assert "only in A, not compared: math" in ended.out
+
+
 # -- figures that are no marks, clusters -------------------------------------------------------------------------------
 
 
