@@ -86,6 +86,12 @@ def _batch_size(text: str) -> int | None:
     return None if text == "auto" else positive(text)
 
 
+def _formats(text: str) -> list[str]:
+    from qwen_eval.export.formats import format_names
+
+    return format_names(text)
+
+
 def _subjects(text: str) -> str:
     if not any(name.strip() for name in text.split(",")):
         raise argparse.ArgumentTypeError("names no subject")
@@ -164,6 +170,8 @@ def parser(
     )
     add("--reported-as", metavar="NAME", help="the model of the cards to compare with, such as Qwen-7B or Qwen-7B@v1.0")
     add("--reported", type=Path, metavar="FILE", help="another card: CSV, model card (model-index) or .eval_results")
+    add("--export", type=_formats, metavar="A,B", help="also write eee, lm-eval, inspect, eval-results, or all of them")
+    add("--push-to-hub", metavar="REPO", help="open a pull request with the figure in a model's repository (off)")
     add("--debug", action="store_true", help="show tracebacks, and three prompts as they go in")
     return flags
 

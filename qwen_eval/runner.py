@@ -20,6 +20,8 @@ from qwen_eval.cli import OneLineParser, parser
 from qwen_eval.engines.base import NoReply
 from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError, disk_error
+from qwen_eval.export.formats import export
+from qwen_eval.export.hub import push
 from qwen_eval.extras import need
 from qwen_eval.progress import progress
 from qwen_eval.reporting.report import report
@@ -79,7 +81,20 @@ def finish(made: Run, services: Mapping[type, Service]) -> int:
     """Ask what is open, write the tables; returns the exit status."""
     answer_all(made, ServiceAnswers(services))
     made.journal.amend(made.benchmark.later(made.records, made.setting))
-    return report(made, made.benchmark.aggregate(made.records, made.setting), services.values())
+    status = report(made, made.benchmark.aggregate(made.records, made.setting), services.values())
+    hand_on(made)
+    return status
+
+
+def hand_on(made: Run) -> None:
+    """--export, --push-to-hub: what other tools read, of a run whose own files are written."""
+    flags = made.target.args
+    if flags.export:
+        _, refused = export(made.folder, flags.export)
+        for reason in refused:
+            print(f"not exported: {reason}", file=sys.stderr)
+    if flags.push_to_hub:
+        print(push(made.folder, flags.push_to_hub))
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------

@@ -142,6 +142,13 @@ class Target:
             return self.name
         return self.name._replace(version=version_of(self.name.model, self.checkpoint))
 
+    @property
+    def model_id(self) -> str:
+        """`Qwen/Qwen-7B`, where -c gives the id of a hub; "" for a folder."""
+        given = str(self.args.checkpoint_path or "")
+        is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", given) and not given.startswith(".") and not Path(given).exists()
+        return given if is_id else ""
+
     def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
         """What must be the same for finished items to be taken over."""
         if self.replies is not None:

@@ -48,6 +48,7 @@ def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
     found = {
         "benchmark": run.benchmark.name,
         "model": run.target.model,
+        **({"model_id": run.target.model_id} if run.target.model_id else {}),
         "scores": {line.name: _score_json(run, line, shots, results.split) for line in lines},
         **({"baseline": comparison} if comparison else {}),
         **extra,

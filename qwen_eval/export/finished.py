@@ -1,0 +1,166 @@
+"""A finished run, read back from its output folder: what every export is made of."""
+
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qwen_eval.data.readers import numbered_jsonl
+from qwen_eval.errors import UserError, one_line
+from qwen_eval.reporting.samples import NO_LOGITS, unpacked
+
+#: where the official data of a benchmark are on the hub: id and split
+HUB_DATA = {
+    "mmlu": ("cais/mmlu", "test"),
+    "ceval": ("ceval/ceval-exam", "val"),
+    "cmmlu": ("haonan-li/cmmlu", "test"),
+    "gsm8k": ("openai/gsm8k", "test"),
+    "math": ("EleutherAI/hendrycks_math", "test"),
+    "humaneval": ("openai/openai_humaneval", "test"),
+    "mbpp": ("google-research-datasets/mbpp", "test"),
+    "bbh": ("lukaemon/bbh", "test"),
+    "vcsum": ("THUDM/LongBench", "test"),
+}
+LOWER_IS_BETTER = ("ppl", "false_positive_rate")
+#: metrics that are no percentages: name -> (unit, largest value)
+UNITS = {"ppl": ("perplexity", math.inf), "tool_input_rouge_l": ("f1", 1.0), "bleu": ("points", 100.0)}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One score of a run. metric: its name in the reported figures; robust: by the robust extraction."""
+
+    name: str
+    metric: str
+    value: float
+    n: int
+    interval: tuple[float, float] | None
+    robust: bool
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.metric in LOWER_IS_BETTER
+
+    @property
+    def unit(self) -> tuple[str, float]:
+        """The unit, and the largest value."""
+        return UNITS.get(self.metric, ("percent", 100.0))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end. results: results.json; path: samples.jsonl."""
+
+    folder: Path
+    results: Mapping[str, Any]
+    path: Path
+
+    @property
+    def benchmark(self) -> str:
+        return str(self.results["benchmark"])
+
+    @property
+    def model(self) -> str:
+        return str(self.results["model"])
+
+    @property
+    def model_id(self) -> str:
+        """`Qwen/Qwen-7B`: as it was given, or the published name of a first-generation Qwen; else the plain name."""
+        given = self.results.get("model_id")
+        return str(given) if given else self.model
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.results["manifest"]
+        return found
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.manifest["settings"]
+        return found
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """How replies were made; empty where nothing was generated."""
+        return self.settings.get("decoding") or {}
+
+    @property
+    def finished_at(self) -> datetime:
+        return datetime.fromisoformat(self.manifest["finished"])
+
+    @property
+    def version(self) -> str:
+        return str(self.manifest["versions"].get("qwen-eval", "unknown"))
+
+    @property
+    def identity(self) -> uuid.UUID:
+        """The same for the same results, in the form of a random UUID."""
+        text = json.dumps([self.results["scores"], self.manifest], sort_keys=True, default=str)
+        return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16], version=4)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The scores that have a value, the headline first."""
+        return [
+            _figure(name, score) for name, score in self.results["scores"].items() if _is_number(score.get("value"))
+        ]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The lines of samples.jsonl, flat; of several lines of an item the last."""
+        last: dict[tuple[str, int], dict[str, Any]] = {}
+        for where, line in numbered_jsonl(self.path):
+            try:
+                record = unpacked(line)
+                last[record["id"], record["sample"]] = record
+            except (TypeError, ValueError, KeyError) as error:
+                raise UserError(f"{where} is no line of this harness ({one_line(error)})") from error
+        yield from last.values()
+
+
+def _figure(name: str, score: Mapping[str, Any]) -> Figure:
+    row = score.get("row") or {}
+    robust = name.endswith("_robust") or "_robust_" in name
+    metric = str(row.get("metric") or name.removesuffix("_robust"))
+    interval = score.get("ci95")
+    ends = (float(interval[0]), float(interval[1])) if interval and all(map(_is_number, interval)) else None
+    return Figure(name, metric, float(score["value"]), int(score["n"]), ends, robust)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def read_finished(folder: Path) -> Finished:
+    """The run in this folder. UserError for one that is not finished, or no folder of a run."""
+    results, samples = folder / "results.json", folder / "samples.jsonl"
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder of results")
+    if not results.exists():
+        state = "is still going, or was stopped" if samples.exists() else "has no results.json"
+        raise UserError(f"{folder} {state}; finish the run first (the same command goes on)")
+    try:
+        found = json.loads(results.read_text(encoding="utf-8"))
+        for name in ("benchmark", "model", "scores", "manifest"):
+            found[name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{results} is not one of this harness ({one_line(error)})") from error
+    if not samples.exists():
+        raise UserError(f"{folder} has no samples.jsonl")
+    return Finished(folder, found, samples)
+
+
+def answer_of(record: Mapping[str, Any]) -> str:
+    """What the model gave: its reply, or the logits of the choices as JSON."""
+    if record.get("choice_logits", NO_LOGITS) != NO_LOGITS:
+        return json.dumps(record["choice_logits"])
+    return str(record.get("response", ""))
+
+
+def key_of(record: Mapping[str, Any]) -> str:
+    """The id of an item, with the number of the sample where there are several."""
+    return f"{record['id']}#{record['sample']}" if record.get("sample") else str(record["id"])
