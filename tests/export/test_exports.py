@@ -123,7 +123,7 @@ def test_nothing_is_sent_without_the_flag_and_only_one_file_with_it(finished, sc
 
     class Hub:
         def create_commit(self, repo, operations, commit_message, create_pr):
-            sent.append((repo, [operation.path_in_repo for operation in operations], create_pr))
+            sent.append((repo, [operation.path_in_repo for operation in operations], commit_message, create_pr))
             return type("Done", (), {"pr_url": "https://hub/pr/1"})
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
@@ -135,7 +135,8 @@ def test_nothing_is_sent_without_the_flag_and_only_one_file_with_it(finished, sc
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_x")
     ended = script("export", finished, "--push-to-hub", "me/model")
     assert ended.status == 0 and "https://hub/pr/1" in ended.out
-    assert sent == [("me/model", [".eval_results/mmlu.yaml"], True)]
+    (call,) = sent
+    assert call[:2] == ("me/model", [".eval_results/mmlu.yaml"]) and call[2].startswith("mmlu: ") and call[3] is True
 
 
 def test_a_folder_that_is_no_finished_run_is_one_line(finished, script, tmp_path):
