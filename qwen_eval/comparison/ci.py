@@ -11,6 +11,7 @@ The first that holds counts.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,9 @@ from qwen_eval.reporting.tables import markdown, write_atomically
 VERDICTS = ("GO", "NO-GO", "NOT ENOUGH DATA", "NOT COMPARABLE")
 GO, NO_GO, NOT_ENOUGH, NOT_COMPARABLE = VERDICTS
 STATUS = {GO: 0, NO_GO: 1, NOT_ENOUGH: 2, NOT_COMPARABLE: 2}
+
+
+NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Verdict(NamedTuple):
@@ -102,7 +106,7 @@ def summary(verdict: Verdict, title: str, benchmarks: Sequence[Benchmark], notes
     """The verdict and what decides it, the table, the first flipped items, what to know."""
     grids = [tables.grid(benchmarks), *(grid for one in benchmarks for grid in tables.flipped(one))]
     rest = [note for note in notes if note != verdict.sentence]
-    head, _, body = markdown(f"qwen-eval: {verdict.word}", grids, rest).partition("\n\n")
+    head, _, body = markdown(f"qwen-eval: {verdict.word}", tables.for_markdown(grids), rest).partition("\n\n")
     return f"{head}\n\n{verdict.sentence}\n\n{title}\n\n{body}"
 
 
@@ -129,7 +133,7 @@ def junit(benchmarks: Sequence[Benchmark]) -> str:
                 ElementTree.SubElement(case, kinds[row.word], message=said)
             ElementTree.SubElement(case, "system-out").text = said
     ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="unicode", xml_declaration=False) + "\n"
+    return NOT_IN_XML.sub("", ElementTree.tostring(suites, encoding="unicode")) + "\n"
 
 
 def _sentence(row: Row, one: Benchmark) -> str:

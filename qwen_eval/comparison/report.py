@@ -145,8 +145,16 @@ def _flip_cells(change: Change, pair: Pair, row: Row) -> tuple[str, ...]:
 
 def cut(text: str) -> str:
     """One line of a prediction, at most CELL characters."""
-    text = " ".join(text.split()).replace("|", "\\|")
+    text = " ".join(text.split())
     return text if len(text) <= CELL else text[: CELL - 3] + "..."
+
+
+def for_markdown(grids: Iterable[Grid]) -> list[Grid]:
+    """The grids with cells that cannot end their column or become HTML: a model wrote them."""
+    return [
+        part._replace(rows=[[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in part.rows])
+        for part in grids
+    ]
 
 
 # -- prompts -----------------------------------------------------------------------------------------------------------
@@ -181,7 +189,7 @@ def write(
     make_folder(folder)
     table = grid(benchmarks)
     parts = [table, *(part for benchmark in benchmarks for part in flipped(benchmark))]
-    write_atomically(folder / "comparison.md", markdown(title, parts, told))
+    write_atomically(folder / "comparison.md", markdown(title, for_markdown(parts), told))
     write_atomically(folder / "comparison.csv", grid_csv(table))
     found = {
         **extra,

@@ -9,13 +9,13 @@ from typing import Any
 
 from qwen_eval.comparison import lm_eval_files
 from qwen_eval.comparison.rows import Key, Row
-from qwen_eval.data.items import BOOLEAN, STRING, TEXT
+from qwen_eval.data.items import BOOLEAN, PRESENT, TEXT
 from qwen_eval.data.readers import read_json
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.reporting.baseline import read_samples
 from qwen_eval.reporting.samples import unpacked
 
-FIELDS = {name: STRING for name in ("subject", "prompt", "prompt_sha256", "item_sha256", "prediction", "gold")}
+FIELDS = {name: PRESENT for name in ("subject", "prompt", "prompt_sha256", "item_sha256", "prediction", "gold")}
 
 
 @dataclass
