@@ -9,6 +9,7 @@ from typing import Any
 
 from qwen_eval.comparison.rows import Pair, Row
 from qwen_eval.comparison.significance import Array, Statistic
+from qwen_eval.errors import UserError, one_line
 from qwen_eval.extras import need
 
 import numpy as np
@@ -38,8 +39,18 @@ class Figure:
 
 
 def figures(benchmark: str, pairs: Sequence[Pair]) -> list[Figure]:
-    """The headline figures of a benchmark, by the protocol's extraction. Of an unknown benchmark: right or wrong."""
-    return [figure for figure in MAKERS.get(benchmark.partition(" (")[0], _marks)(pairs) if len(figure.pairs)]
+    """The headline figures of a benchmark, by the protocol's extraction. Of an unknown benchmark: right or wrong.
+
+    Raises UserError where the items have none in common, or lack a field, as those of another version may.
+    """
+    make = MAKERS.get(benchmark.partition(" (")[0], _marks)
+    try:
+        found = [figure for figure in make(pairs) if len(figure.pairs)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{benchmark}: samples.jsonl lacks {one_line(error)}, which its figures need") from error
+    if not found:
+        raise UserError(f"{benchmark}: A and B have no figure in common")
+    return found
 
 
 # -- right or wrong, and means -----------------------------------------------------------------------------------------

@@ -70,12 +70,14 @@ def _by_document(a: Mapping[Key, Row], b: Mapping[Key, Row], done: Mapping[Key, 
 
 
 def _ours_to_theirs(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> dict[Key, Key]:
-    """An item of ours is a document of lm-evaluation-harness when its prompt holds the document's question: first the
-    one with the same number, then the one whose question stands nearest to the prompt's end."""
+    """An item of ours is a document of lm-evaluation-harness when the prompt is the same, or holds its question: first
+    the document with the same number, then the one whose question stands nearest to the prompt's end."""
     subjects = sorted({row.subject for row in ours.values()}, key=len, reverse=True)
     rest: dict[str, list[Key]] = defaultdict(list)
     by_number: dict[tuple[str, str], Key] = {}
+    by_prompt: dict[str, Key] = {}
     for key, row in theirs.items():
+        by_prompt.setdefault(row.prompt, key)
         subject = next((name for name in subjects if name and name in row.subject), "")
         by_number[subject, key[0].rpartition("/")[2]] = key
         rest[subject].append(key)
@@ -85,7 +87,8 @@ def _ours_to_theirs(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> dict[
     for key, row in ours.items():
         known = [row.subject, ""] if row.subject in rest else [""]
         number = key[0].rpartition("/")[2]
-        same = next((by_number[name, number] for name in known if (name, number) in by_number), None)
+        same = by_prompt.get(row.prompt)
+        same = same or next((by_number[name, number] for name in known if (name, number) in by_number), None)
         if key[1] == 0 and same is not None and same not in taken and _place(row, theirs[same]) >= 0:
             found[key] = same
             taken.add(same)
@@ -102,8 +105,9 @@ def _ours_to_theirs(ours: Mapping[Key, Row], theirs: Mapping[Key, Row]) -> dict[
 
 def _place(ours: Row, theirs: Row) -> int:
     """Where the question ends in our prompt; -1 where it is not there."""
-    start = ours.prompt.rfind(theirs.question) if theirs.question else -1
-    return start + len(theirs.question) if start >= 0 else -1
+    question = theirs.question or theirs.prompt  # of a document that has none in a field of a known name
+    start = ours.prompt.rfind(question) if question else -1
+    return start + len(question) if start >= 0 else -1
 
 
 # -- what differs besides the model ------------------------------------------------------------------------------------

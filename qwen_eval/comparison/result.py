@@ -92,7 +92,7 @@ def prepare(a: Mapping[str, Side], b: Mapping[str, Side]) -> list[Benchmark]:
 def level(given: Assumptions, benchmarks: Sequence[Benchmark], one: Benchmark) -> Assumptions:
     """With the level of Holm's first step, at which a loss is found that is the only one. Each benchmark has an equal
     share of alpha, and in it each figure: the 20 figures of a perplexity run take nothing from the others."""
-    return given._replace(alpha=given.alpha / len(benchmarks) / max(1, len(one.figures)))
+    return given._replace(alpha=given.alpha / len(benchmarks) / len(one.figures))
 
 
 def compare(benchmarks: Sequence[Benchmark], given: Assumptions, margin: float, ignore_differences: bool) -> None:

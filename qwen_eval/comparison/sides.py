@@ -69,13 +69,13 @@ def still_going(folder: Path) -> str:
 
 
 def _named(sides: list[Side], path: Path) -> dict[str, Side]:
-    """The sides by benchmark; where a benchmark has several runs, by their folders' names too."""
+    """The sides by benchmark; of several runs of one, those in folders of another name by that name too."""
     names = [side.benchmark for side in sides]
     found: dict[str, Side] = {}
     for side in sides:
         name = side.benchmark
-        if names.count(name) > 1:
-            name = f"{name} ({side.path.relative_to(path).name})"
+        if names.count(name) > 1 and side.path.name != name:
+            name = f"{name} ({side.path.name})"
         if name in found:
             raise UserError(f"{path} has two runs of {side.benchmark}, in {found[name].path} and {side.path}; name one")
         found[name] = side

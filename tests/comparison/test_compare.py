@@ -108,6 +108,17 @@ def test_the_figures_of_one_benchmark_take_nothing_from_the_others(compare, tmp_
     assert figure(tmp_path / "out")["p_loss_holm"] == pytest.approx(2 / 64)
 
 
+def test_several_runs_of_a_benchmark_are_known_by_their_folders(compare, tmp_path):
+    for side in "ab":
+        for name in ("gsm8k", "gsm8k-0-shot"):
+            run_of_marks(tmp_path / side / name, marks(N))
+    run_of_marks(tmp_path / "a" / "gsm8k-chat", marks(N))
+    ended = compare(tmp_path / "a", tmp_path / "b")
+    told = json.loads((tmp_path / "out/comparison.json").read_text())["benchmarks"]
+    assert list(told) == ["gsm8k", "gsm8k (gsm8k-0-shot)"]
+    assert "only in A, not compared: gsm8k (gsm8k-chat)" in ended.out
+
+
 def test_a_run_that_is_still_going_is_named_among_finished_ones(compare, tmp_path):
     for side in "ab":
         run_of_marks(tmp_path / side / "gsm8k", marks(N))
@@ -216,6 +227,7 @@ def emptied(path: Path) -> Path:
         (no_items, "samples.jsonl is empty"),
         (lambda path: path / "nowhere", "no such file or folder"),
         (lambda path: run_of_marks(path, marks(3), benchmark="mmlu"), "no benchmark in common"),
+        (lambda path: write_run(path / "x/gsm8k", []).parent.parent, "samples.jsonl is empty"),
         (lambda path: write_run(path, [line("train/1", True)]), "share no item (the first of each: test/0, train/1)"),
     ],
 )

@@ -101,3 +101,9 @@ def test_several_replies_to_a_question_are_one_cluster(compare, tmp_path):
     a, b = (write_run(tmp_path / name, lines, benchmark="humaneval") for name in "ab")
     assert compare(a, b).status == 0
     assert (figure(tmp_path / "out")["items"], figure(tmp_path / "out")["clusters"]) == (120, 30)
+
+
+def test_samples_without_the_field_of_their_figure_are_one_line(compare, tmp_path):
+    a, b = (write_run(tmp_path / name, [line("test/0", False)], benchmark="vcsum") for name in "ab")
+    ended = compare(a, b)
+    assert ended.status == 2 and ended.err == "error: vcsum: samples.jsonl lacks 'rouge_l', which its figures need\n"

@@ -88,6 +88,17 @@ def test_against_a_run_of_ours_it_says_where_the_harnesses_differ_with_both_prom
     assert len((tmp_path / "out/prompts.jsonl").read_text().splitlines()) == 60
 
 
+def test_a_run_exported_for_lm_eval_is_the_run_itself(script, tmp_path):
+    own, data = tmp_path / "own", Path(__file__).resolve().parents[2] / "demo/data/gsm8k"
+    replies = write_lines(tmp_path / "r.jsonl", *({"id": f"test/{n}", "response": f"It is {n}."} for n in range(30)))
+    assert script("gsm8k", "--rescore", replies, "-d", data, "-k", 2, "--base", "-o", own).status == 0
+    assert script("export", own, "--export", "lm-eval", "-o", tmp_path / "exported").status == 0
+    ended = script("compare", own, tmp_path / "exported", "--ignore-differences", "-o", tmp_path / "out")
+    assert ended.status == 0 and "another prompt" not in ended.out and "only in" not in ended.out
+    (found,) = json.loads((tmp_path / "out/comparison.json").read_text())["figures"]
+    assert (found["items"], found["lost"], found["gained"]) == (30, 0, 0)
+
+
 def test_a_question_that_is_nowhere_else_is_named(script, tmp_path):
     theirs = gsm8k(tmp_path / "lm", [True] * 3)
     own = ours(tmp_path / "own", [True] * 2)
