@@ -2,6 +2,8 @@
 
     python eval/reproduce.py base -c demo -o demo/out
     python tools/readme_table.py demo/out/tables/base/table.json
+
+Figures without a reported one are left out.
 """
 
 import json
