@@ -29,7 +29,8 @@ def main() -> int:
     status = 0
     for folder in args.folders:
         written, refused = export(folder, args.export, args.output_dir)
-        print("\n".join(map(str, written)))
+        for path in written:
+            print(path)
         for reason in refused:
             print(f"not written: {reason}", file=sys.stderr)
             status = 2

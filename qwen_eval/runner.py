@@ -21,7 +21,7 @@ from qwen_eval.engines.base import NoReply
 from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError, disk_error
 from qwen_eval.export.formats import export
-from qwen_eval.export.hub import push
+from qwen_eval.export.hub import check_push, push
 from qwen_eval.extras import need
 from qwen_eval.progress import progress
 from qwen_eval.reporting.report import report
@@ -67,6 +67,7 @@ def make_target(benchmark: Benchmark, flags: argparse.Namespace, engines: Engine
     """Whom a run asks. UserError for flags, packages or a checkpoint with which no run can start."""
     need(*benchmark.extras)
     benchmark.settle_flags(flags)
+    check_push(benchmark.name, vars(flags))
     return Target(flags, benchmark.scores_choices, engines)
 
 

@@ -10,6 +10,8 @@ from qwen_eval.errors import UserError
 from qwen_eval.export.finished import HUB_DATA, Finished
 from qwen_eval.reporting.tables import write_atomically
 
+PARTS = ("limit", "sample", "subjects")  # flags that leave items out
+
 
 def write(run: Finished, folder: Path) -> list[Path]:
     import yaml
@@ -34,24 +36,28 @@ def write(run: Finished, folder: Path) -> list[Path]:
 
 def check(run: Finished) -> None:
     """UserError where the figure is not that of the whole official set, or the set is not on the hub."""
-    if run.benchmark not in HUB_DATA:
-        raise UserError(
-            f"{run.folder}: {run.benchmark} is no data set of the hub; .eval_results has figures of these only"
-        )
+    check_benchmark(run.benchmark)
     if not run.figures:
         raise UserError(f"{run.folder} has no figure with a value")
     data = run.manifest.get("data") or {}
-    part = any(run.manifest.get(name) for name in ("limit", "sample", "subjects"))
+    part = any(run.manifest.get(name) for name in PARTS)
     if part or data.get("official") is not True or run.results.get("missing"):
         raise UserError(
             f"{run.folder}: not the whole official set, so no figure of the model; .eval_results is not written"
         )
 
 
+def check_benchmark(name: str) -> None:
+    """UserError for a benchmark that is no data set of the hub."""
+    if name not in HUB_DATA:
+        raise UserError(f"{name} is no data set of the hub; .eval_results has figures of {', '.join(HUB_DATA)} only")
+
+
 def _notes(run: Finished) -> str:
     """`5-shot, base, qwen-eval 0.1.0`."""
     shots = run.settings.get("num_fewshot")
     parts = [] if shots is None else [f"{shots}-shot"]
+    given = ["of replies from a file"] if run.manifest.get("replies_sha256") else []
     departures = run.manifest.get("departures") or []
-    parts += ["chat" if run.settings.get("chat") else "base", *departures, f"qwen-eval {run.version}"]
+    parts += ["chat" if run.settings.get("chat") else "base", *given, *departures, f"qwen-eval {run.version}"]
     return ", ".join(parts)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.export.finished import HUB_DATA, Figure, Finished, answer_of, key_of
+from qwen_eval.export.item_scores import ItemScore, item_scores
 from qwen_eval.reporting.journal import line_of
 from qwen_eval.reporting.tables import write_atomically
 
@@ -24,18 +25,24 @@ def write(run: Finished, folder: Path) -> list[Path]:
     aggregate, samples = f"{place}/{run.identity}.json", f"{place}/{run.identity}_samples.jsonl"
     (folder / place).mkdir(parents=True, exist_ok=True)
     evaluation_id = f"{run.benchmark}/{run.model_id}/{_seconds(run)}"
-    lines = [line_of(_instance(run, evaluation_id, record)) for record in run.records()]
+    lines = [
+        line_of(_instance(run, evaluation_id, record, score))
+        for record in run.records()
+        for score in item_scores(run, record)
+    ]
+    log = _aggregate(run, evaluation_id)
+    if not lines:  # a corpus BLEU: no item has a score, which the schema wants of each
+        write_atomically(folder / aggregate, json.dumps(log, indent=2) + "\n")
+        return [folder / aggregate]
     (folder / samples).write_bytes(b"".join(lines))
-    checksum = hashlib.sha256(b"".join(lines)).hexdigest()
-    detail = {
+    log["detailed_evaluation_results"] = {
         "format": "jsonl",
         "file_path": samples,
         "hash_algorithm": "sha256",
-        "checksum": checksum,
+        "checksum": hashlib.sha256(b"".join(lines)).hexdigest(),
         "total_rows": len(lines),
     }
-    text = json.dumps({**_aggregate(run, evaluation_id), "detailed_evaluation_results": detail}, indent=2)
-    write_atomically(folder / aggregate, text + "\n")
+    write_atomically(folder / aggregate, json.dumps(log, indent=2) + "\n")
     return [folder / aggregate, folder / samples]
 
 
@@ -75,14 +82,12 @@ def _aggregate(run: Finished, evaluation_id: str) -> dict[str, Any]:
 
 def _result(run: Finished, figure: Figure) -> dict[str, Any]:
     unit, largest = figure.unit
-    kind = "robust" if figure.robust else "protocol"
     uncertainty: dict[str, Any] = {"num_samples": figure.n}
     if figure.interval is not None:
         low, high = figure.interval
         uncertainty["confidence_interval"] = {"lower": low, "upper": high, "confidence_level": 0.95}
     return {
-        "evaluation_result_id": f"{run.benchmark}/{figure.name}",
-        "evaluation_name": f"{run.benchmark}/{figure.name}",
+        **_names(run, figure),
         "source_data": _source(run),
         "metric_config": {
             "metric_id": figure.metric,
@@ -92,7 +97,7 @@ def _result(run: Finished, figure: Figure) -> dict[str, Any]:
             "score_type": "continuous",
             "min_score": 0.0,
             "max_score": "Infinity" if math.isinf(largest) else largest,
-            "additional_details": {"answer_extraction": kind},
+            "additional_details": {"answer_extraction": _extraction(figure)},
         },
         "score_details": {"score": figure.value, "uncertainty": uncertainty, "details": _shown(run.settings)},
         "generation_config": _generation(run),
@@ -127,36 +132,42 @@ def _shown(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in values.items()}
 
 
-def _instance(run: Finished, evaluation_id: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def _instance(run: Finished, evaluation_id: str, record: Mapping[str, Any], score: ItemScore) -> dict[str, Any]:
+    """A line per item and figure, as the schema asks for: each belongs to one figure, and has its extraction."""
     prompt, gold = str(record["prompt"]), str(record["gold"])
-    found = [("protocol", str(record["prediction"])), ("robust", str(record["prediction_robust"]))]
-    extracted = [
-        {
-            "turn_idx": 0,
-            "source": "output.raw",
-            "extracted_value": value,
-            "extraction_method": method,
-            "is_terminal": method == "protocol",
-        }
-        for method, value in found
-        if value or method == "protocol"
-    ]
+    kind = _extraction(score.figure)
+    extracted = {
+        "turn_idx": 0,
+        "source": "output.raw",
+        "extracted_value": str(record["prediction_robust" if score.figure.robust else "prediction"]),
+        "extraction_method": kind,
+        "is_terminal": True,
+    }
     return {
         "schema_version": SCHEMA,
         "evaluation_id": evaluation_id,
         "model_id": run.model_id,
-        "evaluation_name": run.benchmark,
+        **_names(run, score.figure),
         "sample_id": key_of(record),
         "sample_hash": hashlib.sha256((prompt + gold).encode("utf-8", "surrogatepass")).hexdigest(),
         "interaction_type": "single_turn",
         "input": {"raw": prompt, "formatted": prompt, "reference": [gold]},
         "output": {"raw": [answer_of(record)]},
         "messages": None,
-        "answer_attribution": extracted,
-        "evaluation": {"score": float(record["correct"]), "is_correct": bool(record["correct"])},
+        "answer_attribution": [extracted],
+        "evaluation": {"score": score.value, "is_correct": score.value == 1.0 if score.mark else False},
         "metadata": {
             "subject": str(record["subject"]),
-            "correct_robust": str(record["correct_robust"]).lower(),
             "finish": str(record["finish"]),
+            "score_kind": "right (1) or wrong (0)" if score.mark else f"value, {score.figure.metric}: never is_correct",
         },
     }
+
+
+def _names(run: Finished, figure: Figure) -> dict[str, str]:
+    name = f"{run.benchmark}/{figure.name}"
+    return {"evaluation_result_id": name, "evaluation_name": name}
+
+
+def _extraction(figure: Figure) -> str:
+    return "robust" if figure.robust else "protocol"

@@ -13,6 +13,7 @@ from typing import Any
 from qwen_eval.data.readers import numbered_jsonl
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.reporting.samples import NO_LOGITS, unpacked
+from qwen_eval.stats import Z95
 
 #: where the official data of a benchmark are on the hub: id and split
 HUB_DATA = {
@@ -28,7 +29,13 @@ HUB_DATA = {
 }
 LOWER_IS_BETTER = ("ppl", "false_positive_rate")
 #: metrics that are no percentages: name -> (unit, largest value)
-UNITS = {"ppl": ("perplexity", math.inf), "tool_input_rouge_l": ("f1", 1.0), "bleu": ("points", 100.0)}
+UNITS = {
+    "ppl": ("perplexity", math.inf),
+    "tool_input_rouge_l": ("f1", 1.0),
+    "bleu": ("points", 100.0),
+    "chrf": ("points", 100.0),
+}
+PERCENT = ("percent", 100.0)
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,24 @@ class Figure:
     @property
     def unit(self) -> tuple[str, float]:
         """The unit, and the largest value."""
-        return UNITS.get(self.metric, ("percent", 100.0))
+        return UNITS.get(self.metric) or UNITS.get(self.metric.partition("_")[0], PERCENT)  # `chrf_en-zh`
+
+    @property
+    def divisor(self) -> float:
+        """What makes a share from 0 to 1 of a percentage, and leaves other units as they are."""
+        return 100.0 if self.unit == PERCENT else 1.0
+
+    @property
+    def share(self) -> float:
+        """The value as tools have it that know shares only, such as lm-evaluation-harness and inspect."""
+        return self.value / self.divisor
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of `share`, from the width of the 95 % interval; None without one."""
+        if self.interval is None:
+            return None
+        return (self.interval[1] - self.interval[0]) / (2 * Z95) / self.divisor
 
 
 @dataclass(frozen=True)
@@ -70,7 +94,7 @@ class Finished:
 
     @property
     def model_id(self) -> str:
-        """`Qwen/Qwen-7B`: as it was given, or the published name of a first-generation Qwen; else the plain name."""
+        """`Qwen/Qwen-7B`: as it was given with -c; of a folder, which may hold anything, its plain name."""
         given = self.results.get("model_id")
         return str(given) if given else self.model
 
@@ -111,7 +135,10 @@ class Finished:
         ]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The lines of samples.jsonl, flat; of several lines of an item the last."""
+        """The records behind the figures, flat, in the order of samples.jsonl; of several lines of an item the last.
+
+        UserError where samples.jsonl does not hold just these: a run that has been started again is still going.
+        """
         last: dict[tuple[str, int], dict[str, Any]] = {}
         for where, line in numbered_jsonl(self.path):
             try:
@@ -119,7 +146,22 @@ class Finished:
                 last[record["id"], record["sample"]] = record
             except (TypeError, ValueError, KeyError) as error:
                 raise UserError(f"{where} is no line of this harness ({one_line(error)})") from error
+        items = self.results.get("items")  # folders of earlier versions have none
+        if items:
+            wanted = {(name, sample) for name, sample in items["ids"]} if "ids" in items else last.keys()
+            last = {key: record for key, record in last.items() if key in wanted}
+            if len(last) != items["answered"]:
+                raise UserError(
+                    f"{self.folder}: its figures are of {items['answered']} items and samples.jsonl has {len(last)} of "
+                    "them; the run was started again and is not finished (the same command goes on)"
+                )
         yield from last.values()
+
+    @property
+    def whole(self) -> int | None:
+        """How many items the data have, --limit and --sample or not; None where an earlier version did not say."""
+        items = self.results.get("items")
+        return int(items["whole"]) if items else None
 
 
 def _figure(name: str, score: Mapping[str, Any]) -> Figure:

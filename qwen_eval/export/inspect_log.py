@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.export.finished import Figure, Finished, answer_of
+from qwen_eval.export.item_scores import ItemScore, item_scores
 from qwen_eval.reporting.tables import write_atomically
+
+PROVIDERS = {"local": "hf", "openai": "openai-api"}  # inspect's names of engines, the first part of its model names
 
 
 def write(run: Finished, folder: Path) -> list[Path]:
@@ -22,6 +25,7 @@ def write(run: Finished, folder: Path) -> list[Path]:
 
 def _log(run: Finished) -> dict[str, Any]:
     samples = [_sample(run, record) for record in run.records()]
+    epochs = max((sample["epoch"] for sample in samples), default=1)
     when = run.finished_at.isoformat()
     decoding = run.decoding
     config = {"max_tokens": decoding.get("max_new_tokens"), "temperature": decoding.get("temperature")}
@@ -36,10 +40,10 @@ def _log(run: Finished) -> dict[str, Any]:
             "task": run.benchmark,
             "task_version": run.version,
             "task_args": dict(run.settings),
-            "dataset": {"name": run.benchmark, "samples": len(samples)},
-            "model": run.model_id,
+            "dataset": {"name": run.benchmark, "samples": len({sample["id"] for sample in samples})},
+            "model": _model(run),
             "model_generate_config": config if decoding else {},
-            "config": {"epochs": 1},
+            "config": {"epochs": epochs, "limit": run.manifest.get("limit")},
             "packages": {"qwen-eval": run.version},
             "metadata": {name: run.manifest.get(name) for name in ("dtype", "engine", "data", "weights_sha256")},
         },
@@ -54,11 +58,22 @@ def _log(run: Finished) -> dict[str, Any]:
     }
 
 
+def _model(run: Finished) -> str:
+    """`hf/Qwen/Qwen-7B`; of replies from a file the model alone."""
+    provider = PROVIDERS.get(str(run.manifest.get("engine")))
+    return f"{provider}/{run.model_id}" if provider else run.model_id
+
+
 def _score(figure: Figure) -> dict[str, Any]:
-    metrics = {figure.metric: {"name": figure.metric, "value": figure.value, "params": {}}}
-    for end, value in zip(("ci95_low", "ci95_high"), figure.interval or (), strict=False):
-        metrics[end] = {"name": end, "value": value, "params": {}}
-    return {"name": figure.name, "scorer": "robust" if figure.robust else "protocol", "params": {}, "metrics": metrics}
+    """inspect's own accuracy is a share from 0 to 1, and so are these."""
+    values = {figure.metric: figure.share}
+    interval = {}
+    if figure.interval is not None and figure.standard_error is not None:
+        values["stderr"] = figure.standard_error
+        interval = {"metadata": {"ci95": [end / figure.divisor for end in figure.interval]}}
+    metrics = {name: {"name": name, "value": value, "params": {}} for name, value in values.items()}
+    kind = "robust" if figure.robust else "protocol"
+    return {"name": figure.name, "scorer": kind, "params": {}, "metrics": metrics, **interval}
 
 
 def _sample(run: Finished, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,10 +88,6 @@ def _sample(run: Finished, record: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "completion": answer,
     }
-    scores = {
-        "protocol": _mark(record["correct"], record["prediction"]),
-        "robust": _mark(record["correct_robust"], record["prediction_robust"]),
-    }
     return {
         "id": str(record["id"]),
         "epoch": int(record["sample"]) + 1,
@@ -87,7 +98,7 @@ def _sample(run: Finished, record: Mapping[str, Any]) -> dict[str, Any]:
             {"role": "assistant", "content": answer, "source": "generate"},
         ],
         "output": output,
-        "scores": scores,
+        "scores": {score.figure.name: _item_score(score, record) for score in item_scores(run, record)},
         "metadata": {"subject": record["subject"], "finish": record["finish"], "cut": record["cut"]},
         "store": {},
         "events": [],
@@ -96,6 +107,7 @@ def _sample(run: Finished, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mark(correct: bool, answer: Any) -> dict[str, Any]:
-    """inspect's C and I, for right and wrong."""
-    return {"value": "C" if correct else "I", "answer": str(answer)}
+def _item_score(score: ItemScore, record: Mapping[str, Any]) -> dict[str, Any]:
+    """inspect's C and I for right and wrong, else the value; with the answer that the extraction found."""
+    answer = str(record["prediction_robust" if score.figure.robust else "prediction"])
+    return {"value": ("C" if score.value else "I") if score.mark else score.value, "answer": answer}

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.export.finished import HUB_DATA, Finished, answer_of
+from qwen_eval.export.finished import HUB_DATA, Finished
+from qwen_eval.export.item_scores import item_scores
+from qwen_eval.extraction.labels import LETTERS
 from qwen_eval.reporting.journal import line_of
 from qwen_eval.reporting.samples import NO_LOGITS
 from qwen_eval.reporting.tables import write_atomically
 
-Z95 = 1.959963984540054
+MODEL_TYPES = {"local": "hf", "openai": "local-chat-completions"}  # its names of engines
+OUTPUT_TYPES = {"ppl": "loglikelihood_rolling"}
 
 
 def write(run: Finished, folder: Path) -> list[Path]:
@@ -19,80 +22,105 @@ def write(run: Finished, folder: Path) -> list[Path]:
     place.mkdir(parents=True, exist_ok=True)
     stamp = run.finished_at.strftime("%Y-%m-%dT%H-%M-%S.%f")
     results, samples = place / f"results_{stamp}.json", place / f"samples_{run.benchmark}_{stamp}.jsonl"
-    lines = [line_of(_sample(number, record)) for number, record in enumerate(run.records())]
-    samples.write_bytes(b"".join(lines))
-    write_atomically(results, json.dumps(_results(run, len(lines)), ensure_ascii=False, indent=2) + "\n")
+    lines = [_sample(run, number, record) for number, record in enumerate(run.records())]
+    sums = _hash("".join(line["doc_hash"] + line["prompt_hash"] + line["target_hash"] for line in lines))
+    samples.write_bytes(b"".join(map(line_of, lines)))
+    write_atomically(results, json.dumps(_results(run, len(lines), sums), ensure_ascii=False, indent=2) + "\n")
     return [results, samples]
 
 
-def _share(run: Finished, name: str) -> float:
-    """Of a figure in percent lm-evaluation-harness keeps the share."""
-    return 100.0 if next(figure for figure in run.figures if figure.name == name).unit[0] == "percent" else 1.0
-
-
-def _results(run: Finished, count: int) -> dict[str, Any]:
-    task, figures = run.benchmark, run.figures
+def _results(run: Finished, count: int, task_hash: str) -> dict[str, Any]:
+    task, figures, manifest = run.benchmark, run.figures, run.manifest
     scores: dict[str, Any] = {"alias": task}
     for figure in figures:
-        unit = _share(run, figure.name)
-        error = "N/A" if figure.interval is None else (figure.interval[1] - figure.interval[0]) / (2 * Z95) / unit
-        scores |= {f"{figure.name},none": figure.value / unit, f"{figure.name}_stderr,none": error}
-    repo, split = HUB_DATA.get(task, ("", "test"))
+        error = "N/A" if figure.standard_error is None else figure.standard_error
+        scores |= {f"{figure.name},none": figure.share, f"{figure.name}_stderr,none": error}
     shots = run.settings.get("num_fewshot")
-    generated = {name: value for name, value in run.decoding.items() if name != "stop"}
-    config = {
-        "task": task,
-        "dataset_path": repo,
-        "test_split": split,
-        "output_type": "generate_until" if run.decoding else "multiple_choice",
-        "num_fewshot": shots,
-        **({"generation_kwargs": {**generated, "until": list(run.decoding.get("stop", ()))}} if run.decoding else {}),
-        "metadata": {"version": run.version, "harness": "qwen-eval"},
-    }
     return {
         "results": {task: scores},
         "group_subtasks": {task: []},
-        "configs": {task: config},
+        "configs": {task: _config(run)},
         "versions": {task: run.version},
         "n-shot": {task: shots},
         "higher_is_better": {task: {figure.name: not figure.lower_is_better for figure in figures}},
-        "n-samples": {task: {"original": count, "effective": count}},
+        "n-samples": {task: {"original": run.whole or count, "effective": count}},
         "config": {
-            "model": "hf",
-            "model_args": {"pretrained": run.model_id, "dtype": run.manifest.get("dtype")},
-            "limit": run.manifest.get("limit"),
-            "random_seed": run.manifest.get("seed"),
+            "model": MODEL_TYPES.get(str(manifest.get("engine")), "qwen-eval"),
+            "model_args": {"pretrained": run.model_id, "dtype": manifest.get("dtype")},
+            "model_dtype": manifest.get("dtype"),
+            "limit": manifest.get("limit"),
+            "random_seed": manifest.get("seed"),
         },
-        "git_hash": run.manifest.get("git_commit"),
+        "git_hash": manifest.get("git_commit"),
         "date": run.finished_at.timestamp(),
-        "transformers_version": run.manifest["versions"].get("transformers"),
+        "transformers_version": manifest["versions"].get("transformers"),
         "model_source": "qwen-eval",
         "model_name": run.model_id,
         "model_name_sanitized": run.model_id.replace("/", "__"),
-        "total_evaluation_time_seconds": str(run.manifest.get("seconds", "")),
+        "task_hashes": {task: task_hash},
+        "total_evaluation_time_seconds": str(manifest.get("seconds", "")),
     }
 
 
-def _sample(number: int, record: Mapping[str, Any]) -> dict[str, Any]:
-    choices = record["choice_logits"] != NO_LOGITS
-    answers: list[Any] = [[[value, False]] for value in record["choice_logits"]] if choices else [[answer_of(record)]]
-    doc = {name: record[name] for name in ("id", "subject", "sample", "gold")}
+def _config(run: Finished) -> dict[str, Any]:
+    repo, split = HUB_DATA.get(run.benchmark, ("", "test"))
+    generated = {"generation_kwargs": _generation(run)} if run.decoding else {}
+    kind = "generate_until" if run.decoding else OUTPUT_TYPES.get(run.benchmark, "multiple_choice")
+    return {
+        "task": run.benchmark,
+        "dataset_path": repo,
+        "test_split": split,
+        "output_type": kind,
+        "num_fewshot": run.settings.get("num_fewshot"),
+        **generated,
+        "metadata": {"version": run.version, "harness": "qwen-eval"},
+    }
+
+
+def _generation(run: Finished) -> dict[str, Any]:
+    decoding = {name: value for name, value in run.decoding.items() if name != "stop"}
+    return {**decoding, "until": list(run.decoding.get("stop", ()))}
+
+
+def _sample(run: Finished, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    """All values of `resps` are texts, as there. Of a choice the logit is known, not whether it was greedy."""
     prompt, target = str(record["prompt"]), str(record["gold"])
+    logits = record["choice_logits"]
+    arguments: list[tuple[Any, ...]]
+    if logits != NO_LOGITS:
+        arguments = [(prompt, label) for label in _labels(record)]
+        answers: list[Any] = [[[str(value), "None"]] for value in logits]
+        filtered: list[Any] = [answer[0] for answer in answers]
+    else:
+        arguments = [(prompt, _generation(run))] if run.decoding else [(prompt,)]
+        answers, filtered = [[str(record["response"])]], [str(record["prediction"])]
+    doc = {name: record[name] for name in ("id", "subject", "sample", "gold")}
+    scores = {score.figure.name: score.value for score in item_scores(run, record)}
     return {
         "doc_id": number,
         "doc": doc,
         "target": target,
-        "arguments": {"gen_args_0": {"arg_0": prompt}},
+        "arguments": {
+            f"gen_args_{n}": {f"arg_{at}": part for at, part in enumerate(parts)} for n, parts in enumerate(arguments)
+        },
         "resps": answers,
-        "filtered_resps": [answer[0] for answer in answers] if choices else [str(record["prediction"])],
+        "filtered_resps": filtered,
         "filter": "none",
-        "metrics": ["acc", "acc_robust"],
+        "metrics": list(scores),
         "doc_hash": _hash(json.dumps(doc, ensure_ascii=False, indent=2)),
         "prompt_hash": _hash(prompt),
         "target_hash": _hash(target),
-        "acc": float(record["correct"]),
-        "acc_robust": float(record["correct_robust"]),
+        **scores,
     }
+
+
+def _labels(record: Mapping[str, Any]) -> list[str]:
+    """The choices' names: letters, where the one that was chosen is the letter of its place; else their numbers."""
+    logits = record["choice_logits"]
+    letters = LETTERS[: len(logits)]
+    best = max(range(len(logits)), key=logits.__getitem__)
+    named = len(letters) == len(logits) and record["prediction"] == letters[best]
+    return list(letters) if named else [str(number) for number in range(len(logits))]
 
 
 def _hash(text: str) -> str:

@@ -49,6 +49,7 @@ def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
         "benchmark": run.benchmark.name,
         "model": run.target.model,
         **({"model_id": run.target.model_id} if run.target.model_id else {}),
+        "items": _items(run),
         "scores": {line.name: _score_json(run, line, shots, results.split) for line in lines},
         **({"baseline": comparison} if comparison else {}),
         **extra,
@@ -151,6 +152,14 @@ def _line(run: Run, name: str, score: Score, shots: int | None, split: str) -> t
     as_reported = official and not run.departures and not (reported.any_shots and shots_given(run))
     verdict = judge(score, reported.value, reported.decimals, as_reported, run.target.args.band)
     return tables.Line(name, score, reported, verdict)
+
+
+def _items(run: Run) -> dict[str, Any]:
+    """Of which lines of samples.jsonl the figures are: of all, or where an earlier start had other items, of `ids`."""
+    found: dict[str, Any] = {"answered": len(run.records), "whole": run.whole}
+    if len(run.journal.records) > len(run.records):
+        found["ids"] = [[record["id"], record["sample"]] for record in run.records]
+    return found
 
 
 def _score_json(run: Run, line: tables.Line, shots: int | None, split: str) -> dict[str, Any]:

@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from qwen_eval.export.finished import read_finished
 from qwen_eval.export.formats import export
+from qwen_eval.export.item_scores import item_scores
 
+import pandas
 import pytest
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
@@ -22,7 +25,10 @@ found = {}
 for path in glob.glob(sys.argv[1]):
     log = read_eval_log(path)
     metrics = {score.name: [m.value for m in score.metrics.values()][0] for score in log.results.scores}
-    samples = {f"{s.id}#{s.epoch - 1}": [s.scores["protocol"].value, s.input, s.output.completion] for s in log.samples}
+    samples = {
+        f"{s.id}#{s.epoch - 1}": [{n: score.value for n, score in s.scores.items()}, s.input, s.target]
+        for s in log.samples
+    }
     assert len(read_eval_log_sample_summaries(path)) == len(log.samples)
     found[log.eval.task] = {"status": log.status, "metrics": metrics, "samples": samples}
 print(json.dumps(found))
@@ -54,12 +60,17 @@ def theirs(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def runs(script, tmp_path) -> Path:
-    """Runs of every kind: choices, replies, programs, likelihoods."""
+    """Runs of every kind: choices, replies, programs, likelihoods, overlaps, a corpus score, questions of one's own."""
+    questions = [{"id": "a", "question": "2+2?", "answer": "4"}, {"id": "b", "question": "北京?", "answer": "中国"}]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
     for name, *flags in (
         ("mmlu", "-c", "demo", "--limit", "3"),
         ("gsm8k", "-c", "demo-chat", "--limit", "5"),
         ("humaneval", "-c", "demo", "--limit", "4"),
         ("ppl", "-c", "demo", "--lengths", "512", "--limit", "2"),
+        ("plugin", "-c", "demo-chat", "--limit", "3"),
+        ("wmt22", "-c", "demo", "--limit", "2"),
+        ("custom", "-c", "demo-chat", "-d", tmp_path / "own.jsonl"),
     ):
         folder = tmp_path / "runs" / name
         assert script(name, *flags, "-o", folder).status == 0
@@ -74,37 +85,57 @@ def test_every_eval_evers_validator_passes_with_no_warning(theirs, runs):
     for folder in runs.iterdir():
         place = folder / "export/eee"
         files = [str(path.relative_to(place)) for path in place.rglob("*.json*")]
-        assert len(files) == 2
+        assert len(files) == (1 if folder.name == "wmt22" else 2)  # no sentence has a score of its own
         command = [str(theirs), "-m", "every_eval_ever", "validate", "--format", "json", *files]
         ended = subprocess.run(command, cwd=place, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stdout
         assert '"valid": false' not in ended.stdout and '"severity"' not in ended.stdout
 
 
-def test_a_converter_of_lm_eval_logs_reads_the_figures(theirs, runs, tmp_path):
+def test_a_converter_of_lm_eval_and_inspect_logs_reads_the_figures(theirs, runs, tmp_path):
     for folder in runs.iterdir():
-        (log,) = (folder / "export/lm-eval").rglob("results_*.json")
-        command = [str(theirs), "-m", "every_eval_ever", "convert", "lm_eval", "--log_path", str(log)]
-        subprocess.run([*command, "--output_dir", str(tmp_path / "out" / folder.name)], check=True, capture_output=True)
-        (converted,) = (tmp_path / "out" / folder.name).rglob("*.json")
-        found = [r["score_details"]["score"] for r in json.loads(converted.read_text())["evaluation_results"]]
-        scores = json.loads((folder / "results.json").read_text())["scores"].values()
-        unit = 1.0 if folder.name == "ppl" else 100.0
-        own = [score["value"] / unit for score in scores if score["value"] is not None]
-        assert sorted(found) == pytest.approx(sorted(own))
+        own = sorted(figure.share for figure in read_finished(folder).figures)
+        for kind, pattern in (("lm_eval", "lm-eval/*/results_*.json"), ("inspect", "inspect/*.json")):
+            (log,) = (folder / "export").glob(pattern)
+            into = tmp_path / kind / folder.name
+            command = [str(theirs), "-m", "every_eval_ever", "convert", kind, "--log_path", str(log)]
+            subprocess.run([*command, "--output_dir", str(into)], check=True, capture_output=True)
+            (converted,) = into.rglob("*.json")
+            found = [r["score_details"]["score"] for r in json.loads(converted.read_text())["evaluation_results"]]
+            assert sorted(found) == pytest.approx(own), (kind, folder.name)
 
 
 def test_inspect_reads_every_sample(theirs, runs):
     pattern = str(runs / "*/export/inspect/*.json")
     told = subprocess.run([str(theirs), "-c", READER, pattern], check=True, capture_output=True, text=True).stdout
     found = json.loads(told.splitlines()[-1])
-    assert set(found) == {"mmlu", "gsm8k", "humaneval", "ppl"}
+    assert set(found) == {folder.name for folder in runs.iterdir()}
     for name, log in found.items():
-        own = [json.loads(line) for line in (runs / name / "samples.jsonl").read_text().splitlines()]
-        scores = json.loads((runs / name / "results.json").read_text())["scores"]
+        run = read_finished(runs / name)
         assert log["status"] == "success"
-        assert log["metrics"] == pytest.approx({n: s["value"] for n, s in scores.items() if s["value"] is not None})
-        marks = {f"{line['id']}#{line['sample']}": "C" if line["correct"] else "I" for line in own}
-        assert {key: sample[0] for key, sample in log["samples"].items()} == marks
-        texts = {f"{line['id']}#{line['sample']}": line["prompt"] for line in own}
-        assert {key: sample[1] for key, sample in log["samples"].items()} == texts
+        assert log["metrics"] == pytest.approx({figure.name: figure.share for figure in run.figures})
+        for record in run.records():
+            scores, prompt, gold = log["samples"][f"{record['id']}#{record['sample']}"]
+            assert (prompt, gold) == (record["prompt"], record["gold"])
+            for score in item_scores(run, record):
+                read = scores.pop(score.figure.name)
+                assert read == (("C" if score.value else "I") if score.mark else pytest.approx(score.value))
+            assert scores == {}
+
+
+def test_lm_evaluation_harness_finds_and_tabulates_the_files(runs):
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness comes with the bench extra; .ci/run installs it")
+    from lm_eval import utils
+
+    for folder in runs.iterdir():
+        files = list(map(str, (folder / "export/lm-eval").glob("*/*")))
+        results = json.loads(Path(utils.get_latest_filename(utils.get_results_filenames(files))).read_text())
+        rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in utils.make_table(results).splitlines()[2:]]
+        table = {row[4]: (row[5], float(row[6])) for row in rows}  # metric: arrow, value
+        run = read_finished(folder)
+        for figure in run.figures:
+            arrow, value = table[figure.name]
+            assert arrow == ("↓" if figure.lower_is_better else "↑") and value == pytest.approx(figure.share, abs=1e-4)
+        samples = utils.get_latest_filename(utils.get_sample_results_filenames(files))
+        assert utils.get_file_task_name(Path(samples).name) == run.benchmark
+        assert len(pandas.read_json(samples, lines=True)) == len(list(run.records()))
