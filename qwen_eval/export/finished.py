@@ -203,6 +203,13 @@ def answer_of(record: Mapping[str, Any]) -> str:
     return str(record.get("response", ""))
 
 
+def extracted(record: Mapping[str, Any], robust: bool) -> str:
+    """What an extraction found in the reply: an answer, or of a code benchmark the program."""
+    if robust:
+        return str(record.get("completion_robust", record["prediction_robust"]))
+    return str(record.get("completion", record["prediction"]))
+
+
 def key_of(record: Mapping[str, Any]) -> str:
     """The id of an item, with the number of the sample where there are several."""
     return f"{record['id']}#{record['sample']}" if record.get("sample") else str(record["id"])
