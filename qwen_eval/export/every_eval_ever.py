@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.export.finished import HUB_DATA, Figure, Finished, answer_of, key_of
+from qwen_eval.export.finished import HUB_DATA, Figure, Finished, answer_of, extracted, key_of
 from qwen_eval.export.item_scores import ItemScore, item_scores
 from qwen_eval.reporting.journal import line_of
 from qwen_eval.reporting.tables import write_atomically
@@ -136,10 +136,10 @@ def _instance(run: Finished, evaluation_id: str, record: Mapping[str, Any], scor
     """A line per item and figure, as the schema asks for: each belongs to one figure, and has its extraction."""
     prompt, gold = str(record["prompt"]), str(record["gold"])
     kind = _extraction(score.figure)
-    extracted = {
+    found = {
         "turn_idx": 0,
         "source": "output.raw",
-        "extracted_value": str(record["prediction_robust" if score.figure.robust else "prediction"]),
+        "extracted_value": extracted(record, score.figure.robust),
         "extraction_method": kind,
         "is_terminal": True,
     }
@@ -154,7 +154,7 @@ def _instance(run: Finished, evaluation_id: str, record: Mapping[str, Any], scor
         "input": {"raw": prompt, "formatted": prompt, "reference": [gold]},
         "output": {"raw": [answer_of(record)]},
         "messages": None,
-        "answer_attribution": [extracted],
+        "answer_attribution": [found],
         "evaluation": {"score": score.value, "is_correct": score.value == 1.0 if score.mark else False},
         "metadata": {
             "subject": str(record["subject"]),

@@ -204,10 +204,8 @@ def answer_of(record: Mapping[str, Any]) -> str:
 
 
 def extracted(record: Mapping[str, Any], robust: bool) -> str:
-    """What an extraction found in the reply: an answer, or of a code benchmark the program."""
-    if robust:
-        return str(record.get("completion_robust", record["prediction_robust"]))
-    return str(record.get("completion", record["prediction"]))
+    """What an extraction found in the reply; of HumanEval the program, whose `prediction` is whether it passed."""
+    return str(record["prediction_robust"] if robust else record.get("completion", record["prediction"]))
 
 
 def key_of(record: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.export.finished import Figure, Finished, answer_of
+from qwen_eval.export.finished import Figure, Finished, answer_of, extracted
 from qwen_eval.export.item_scores import ItemScore, item_scores
 from qwen_eval.reporting.tables import write_atomically
 
@@ -109,5 +109,5 @@ def _sample(run: Finished, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _item_score(score: ItemScore, record: Mapping[str, Any]) -> dict[str, Any]:
     """inspect's C and I for right and wrong, else the value; with the answer that the extraction found."""
-    answer = str(record["prediction_robust" if score.figure.robust else "prediction"])
-    return {"value": ("C" if score.value else "I") if score.mark else score.value, "answer": answer}
+    value: str | float = ("C" if score.value else "I") if score.mark else score.value
+    return {"value": value, "answer": extracted(record, score.figure.robust)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.export.finished import HUB_DATA, Finished
+from qwen_eval.export.finished import HUB_DATA, Finished, extracted
 from qwen_eval.export.item_scores import item_scores
 from qwen_eval.extraction.labels import LETTERS
 from qwen_eval.reporting.journal import line_of
@@ -93,7 +93,7 @@ def _sample(run: Finished, number: int, record: Mapping[str, Any]) -> dict[str, 
         filtered: list[Any] = [answer[0] for answer in answers]
     else:
         arguments = [(prompt, _generation(run))] if run.decoding else [(prompt,)]
-        answers, filtered = [[str(record["response"])]], [str(record["prediction"])]
+        answers, filtered = [[str(record["response"])]], [extracted(record, robust=False)]
     doc = {name: record[name] for name in ("id", "subject", "sample", "gold")}
     scores = {score.figure.name: score.value for score in item_scores(run, record)}
     return {

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
-from qwen_eval.export.finished import Finished, read_finished
+from qwen_eval.export.finished import Finished, extracted, read_finished
 from qwen_eval.export.item_scores import item_scores
 
 import pytest
@@ -85,6 +85,13 @@ def test_each_way_to_count_has_its_figure():
         "pass@1_plus": (0.0, True),
         "pass@1_robust": (1.0, True),
     }
+
+
+def test_what_was_extracted_is_exported_of_a_program_the_program():
+    program = {"prediction": "passed", "prediction_robust": "", "completion": "    return 1"}
+    assert extracted(program, robust=False) == "    return 1"
+    answer = {"prediction": "7", "prediction_robust": "8"}
+    assert (extracted(answer, robust=False), extracted(answer, robust=True)) == ("7", "8")
 
 
 def test_figures_are_exported_with_the_items_that_they_are_of(script, tmp_path):
