@@ -8,23 +8,31 @@ Protocol: QwenLM/Qwen, eval/evaluate_gsm8k.py and eval/evaluate_chat_gsm8k.py. D
 (Cobbe et al. 2021). The eight examples are
 qwen_eval/benchmarks/prompts/gsm8k_8shot.txt, as published; fewer are its first k.
 
-Two extractions of a reply. The protocol's differ between base and chat, and the base one has defects that the reported
-numbers were measured with: it takes the last run of digits, so that `20,800` is 800, `7.00` is 0, `-3` is 3, and
-`1,083` is nothing at all, because 083 is no number to Python. The robust one takes the number that the reply announces
-as its answer ("The answer is", `####`, a box, bold), else its last one.
-Not published, ours: which four examples the 4-shot chat figure had; we take the first four.
+Chat models with 1 to 4 examples are asked and read as OpenCompass did it (`gsm8k_gen_1d7fe4`): every example is a turn
+of its own, the first k of qwen_eval/benchmarks/prompts/gsm8k_4shot_chat.txt (worked by Fu et al. 2022, arXiv
+2210.00720); the answer is the digits of the first paragraph's last word with a digit. With more than 4 they get the
+base model's prompt as one turn; no prompt is published for that, so this is ours.
+
+Two extractions of a reply. The protocol's have defects that the reported numbers were measured with: the base one takes
+the last run of digits, so that `20,800` is 800, `7.00` is 0, `-3` is 3, and `1,083` is nothing at all, because 083 is
+no number to Python. The robust one takes the number that the reply announces as its answer ("The answer is", `####`, a
+box, bold), else its last one.
 """
 
 import argparse
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from qwen_eval.benchmark import Benchmark, Content, Evaluation, Generate, Item, Record, Results, Setting, Shots
+from qwen_eval.benchmarks import opencompass
 from qwen_eval.data.items import STRING, TEXT, Hub, Kind, read_table, tables
+from qwen_eval.engines.base import Turns
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction.numbers import close, read_number
+from qwen_eval.extraction.opencompass import read_digits
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_lines
 from qwen_eval.places import PROMPTS
 from qwen_eval.runner import run_benchmark
@@ -33,6 +41,8 @@ from qwen_eval.stats import accuracy
 HUB = Hub("openai/gsm8k", "main/test-00000-of-00001.parquet")
 FILES = ("test.jsonl", "test.jsonl.gz", "test.json", *tables("main", "test"), *tables("", "test"))
 EXAMPLES = PROMPTS / "gsm8k_8shot.txt"
+CHAT_EXAMPLES = PROMPTS / "gsm8k_4shot_chat.txt"
+MOST_TURNS = 4  # examples as turns of a chat; with more, a chat model gets the base model's prompt
 STOPS = (END_OF_TEXT, "\n\n", "Question:")  # a base model goes on with the next question
 
 # --- data ---
@@ -61,6 +71,23 @@ def examples(shots: int) -> str:
     if shots > len(blocks):
         raise UserError(f"-k {shots}: the published prompt has {len(blocks)} examples")
     return "\n\n".join(blocks[:shots]) + "\n"
+
+
+def as_turns(setting: Setting) -> bool:
+    """Whether the examples are turns of a chat, and all else follows OpenCompass."""
+    return opencompass.few_shot_chat(setting) and setting.shots <= MOST_TURNS
+
+
+def chat_turn(question: str) -> str:
+    """A user's turn of the few-shot chat prompt."""
+    return f"Question: {question}\nLet's think step by step\nAnswer:"
+
+
+def chat_examples(shots: int) -> Turns:
+    """The first `shots` examples as turns of user and assistant."""
+    blocks = CHAT_EXAMPLES.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
+    pairs = [block.split("\nAnswer:\n") for block in blocks[:shots]]
+    return tuple((f"{question}\nAnswer:", f"{solution}\n") for question, solution in pairs)
 
 
 # --- reply: what of it counts ---
@@ -104,16 +131,21 @@ def read_chat(reply: str) -> str | None:
     return found[-1].replace(",", "").replace("+", "") if found else None
 
 
-def score(reply: str, answer: str, chat: bool) -> dict[str, Any]:
+def read(reply: str, answer: str, setting: Setting) -> tuple[Any, Any, bool]:
+    """Protocol: what the reply says, what the row's answer says, whether both are the same."""
+    if as_turns(setting):
+        digits, gold = read_digits(reply), answer.partition("#### ")[2].replace(",", "")
+        return digits, gold, digits == gold
+    if setting.chat:
+        number, value = read_chat(reply), python_number(read_chat(answer) or "")
+        return number, value, close(python_number(number or ""), value)
+    found, value = read_base(reply), gold_base(answer)
+    return found, value, value is not None and found == value
+
+
+def score(reply: str, answer: str, setting: Setting) -> dict[str, Any]:
     """Both extractions of a reply and both verdicts. `answer` is the row's, ending in `#### N`."""
-    prediction: int | str | None
-    if chat:
-        prediction = read_chat(reply)
-        gold = python_number(read_chat(answer) or "")
-        correct = close(python_number(prediction or ""), gold)
-    else:
-        prediction, gold = read_base(reply), gold_base(answer)
-        correct = gold is not None and prediction == gold
+    prediction, gold, correct = read(reply, answer, setting)
     robust = read_number(reply)
     return {
         "prediction": prediction,
@@ -146,16 +178,23 @@ class GSM8K(Benchmark):
         return Content(item.row["question"], item.row["answer"])
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
-        reply = yield Generate(prompt(item.row["question"], setting.shots, setting.chat))
+        question = item.row["question"]
+        if as_turns(setting):
+            reply = yield opencompass.ask(setting, chat_examples(setting.shots), chat_turn(question))
+        else:
+            reply = yield Generate(prompt(question, setting.shots, setting.chat))
         cut = setting.flags.cut_replies and not setting.chat
         kept = truncate(plain_lines(reply)) if cut else cut_at(reply, [END_OF_TEXT])
-        return {"response": kept, **score(kept, item.gold, setting.chat)}
+        return {"response": kept, **score(kept, item.gold, setting)}
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
-        return {"num_fewshot": setting.shots, "cut_replies": setting.flags.cut_replies}
+        found = {"num_fewshot": setting.shots, "cut_replies": setting.flags.cut_replies}
+        return {**found, "max_seq_len": opencompass.total_tokens(setting)} if as_turns(setting) else found
 
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
-        # The chat figures were made without the penalty that the checkpoint's generation_config.json asks for.
+        if as_turns(setting):
+            return {"max_new_tokens": 512}
+        # The other chat figures were made without the penalty that the checkpoint's generation_config.json asks for.
         return {"repetition_penalty": 1.0} if setting.chat else {"stop": STOPS}
 
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
@@ -169,7 +208,11 @@ class GSM8K(Benchmark):
             notes.append(
                 f"{long} replies go on behind a blank line or `Question:`; read whole (--cut-replies cuts them)"
             )
-        return Results(scores, notes=notes)
+        if setting.chat and setting.shots > MOST_TURNS:
+            notes.append(
+                f"{setting.shots} examples for a chat model: the base model's prompt as one turn, which is ours"
+            )
+        return Results(scores, notes=notes, remarks=partial(opencompass.notes, setting) if as_turns(setting) else None)
 
 
 def main() -> int:

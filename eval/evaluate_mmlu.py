@@ -1,22 +1,33 @@
 """MMLU: 57 subjects of four-way multiple choice in English, 14,042 questions (Hendrycks et al. 2021, arXiv 2009.03300).
 
     python eval/evaluate_mmlu.py -c Qwen/Qwen-7B -d data/mmlu              # base: 5-shot, reported as 5-shot
-    python eval/evaluate_mmlu.py -c Qwen/Qwen-7B-Chat -d data/mmlu         # chat: 0-shot; -k 5 for the 5-shot figure
+    python eval/evaluate_mmlu.py -c Qwen/Qwen-7B-Chat -d data/mmlu         # chat: 0-shot, reported as 0-shot
+    python eval/evaluate_mmlu.py -c Qwen/Qwen-7B-Chat -d data/mmlu -k 5    # chat: 5-shot, reported as 5-shot
 
 Base models answer by the largest next-token logit among " A", " B", " C", " D" behind the few-shot prompt. Scores are
-over questions (micro average). Two things differ from the published script: choices such as `None` and `NA` are read as
+over questions (micro average). Chat models with examples are asked and read as OpenCompass did it (`mmlu_gen_a484b3`):
+every example is a turn of its own, the answer is the first capital of the reply, and the average is over subjects
+(macro).
+
+Two things differ from the published script: choices such as `None` and `NA` are read as
 the text they are, and logits are compared in fp32, where its bf16 softmax rounded many questions into ties won by A.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from qwen_eval.benchmark import Benchmark, Choose, Content, Evaluation, Generate, Item, Record, Results, Setting, Shots
 from qwen_eval.benchmarks import multiple_choice as choices
+from qwen_eval.benchmarks import opencompass
 from qwen_eval.data.items import Hub, locate
+from qwen_eval.engines.base import Turns
 from qwen_eval.errors import run_script
 from qwen_eval.extraction.choice_replies import read_letter_en, robust_letter_en
+from qwen_eval.extraction.opencompass import read_letter
+from qwen_eval.metrics import by_subject
 from qwen_eval.runner import run_benchmark
-from qwen_eval.stats import accuracy
+from qwen_eval.stats import Score, accuracy, macro_accuracy
 
 HUB = Hub("cais/mmlu", "data.tar")
 COLUMNS = ("question", "A", "B", "C", "D", "answer")
@@ -60,6 +71,19 @@ def chat_prompt(row: dict[str, str]) -> str:
     return f"{ask}\n\n{row['question']}\n" + "".join(f"{letter}. {row[letter]}\n" for letter in "ABCD")
 
 
+def chat_turn(subject: str, row: dict[str, str], question: str, answer: str) -> str:
+    """A user's turn of the few-shot chat prompt. question, answer: what stands before either."""
+    topic = subject.replace("_", " ")
+    ask = f"There is a single choice question about {topic}. Answer the question by replying A, B, C or D."
+    options = "\n".join(f"{letter}. {row[letter]}" for letter in "ABCD")
+    return f"{ask}\n{question}: {row['question']}\n{options}\n{answer}: "
+
+
+def chat_examples(subject: str, shots: Sequence[dict[str, str]]) -> Turns:
+    """The examples as turns of user and assistant."""
+    return tuple((chat_turn(subject, shot, "Question", "Answer"), f"{shot['answer']}\n") for shot in shots)
+
+
 class MMLU(Benchmark):
     name = "mmlu"
     official_items = 14_042
@@ -81,25 +105,45 @@ class MMLU(Benchmark):
         return [choices.content(row) for row in item.examples]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
-        few_shot = base_prompt(item.subject, item.examples, item.row)
+        if opencompass.few_shot_chat(setting):
+            # In the question asked, the published configuration has other words than in the examples.
+            asked = chat_turn(item.subject, item.row, "Q", "A")
+            reply = yield opencompass.ask(setting, chat_examples(item.subject, item.examples), asked)
+            return choices.letter_record(item, reply, read_letter, robust_letter_en)
         if setting.chat:
-            reply = yield Generate(few_shot if setting.shots else chat_prompt(item.row))
+            reply = yield Generate(chat_prompt(item.row))
             return choices.letter_record(item, reply, read_letter_en, robust_letter_en)
-        logits = yield Choose(few_shot, (" A", " B", " C", " D"), setting.max_prompt_tokens)
+        prompt = base_prompt(item.subject, item.examples, item.row)
+        logits = yield Choose(prompt, (" A", " B", " C", " D"), setting.max_prompt_tokens)
         return choices.choice_record(item, logits)
 
-    def decoding(self, setting: Setting) -> dict[str, float] | None:
+    def decoding(self, setting: Setting) -> Mapping[str, Any] | None:
+        if opencompass.few_shot_chat(setting):
+            return opencompass.LETTER_DECODING
         return choices.DECODING if setting.chat else None
 
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
-        scores = {"acc": accuracy(record["correct"] for record in records)}
+        few_shot = opencompass.few_shot_chat(setting)
+        scores = {"acc": average(records, few_shot)}
         if setting.chat:
-            scores["acc_robust"] = accuracy((record["correct_robust"] for record in records), compared=False)
+            scores["acc_robust"] = average(records, few_shot, "correct_robust", compared=False)
         groups = {
-            name: accuracy(record["correct"] for record in records if record["subject"] in members)
+            name: average([record for record in records if record["subject"] in members], few_shot)
             for name, members in GROUPS.items()
         }
-        return Results(scores, choices.tables_of(records, groups), [choices.answers_given(records)])
+        return Results(
+            scores,
+            choices.tables_of(records, groups),
+            [choices.answers_given(records)],
+            remarks=partial(opencompass.notes, setting) if few_shot else None,
+        )
+
+
+def average(records: Sequence[Record], macro: bool, field: str = "correct", **where: Any) -> Score:
+    """The share of right records: over questions or, macro, over subjects."""
+    if macro:
+        return macro_accuracy(by_subject(records, field).values(), **where)
+    return accuracy((record[field] for record in records), **where)
 
 
 def main() -> int:

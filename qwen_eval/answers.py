@@ -145,13 +145,35 @@ class ModelAnswers:
     def _generate(self, asked: Sequence[tuple[Task, Generate]]) -> Iterator[tuple[Task, Any]]:
         assert self.decoding is not None, "a benchmark that generates says how (Benchmark.decoding)"
         prefills = [request.assistant_prefill for _, request in asked]
-        texts = [request.prompt for _, request in asked]
-        prompts = self.engine.encode(texts, self.chat, True, prefills if any(prefills) else None)
-        for (task, _), prompt in zip(asked, prompts, strict=True):
-            self._saw(task, prompt)
+        examples = [request.examples for _, request in asked]
+        assert self.chat or not any(examples), "examples are turns of a chat; a base model has them in its prompt"
+        prompts = self.engine.encode(
+            [request.prompt for _, request in asked],
+            self.chat,
+            raw=True,
+            assistant_prefill=prefills if any(prefills) else None,
+            examples=examples if any(examples) else None,
+        )
+        prompts = [self._fitting(*one, prompt) for one, prompt in zip(asked, prompts, strict=True)]
         seeds = [digest([self.seed, task.item.id, task.item.sample]) for task, _ in asked]
         requests = self.engine.generate_requests(prompts, self.decoding, self.chat, seeds)
         return (self._read(asked[index][0], asked[index][1], reply) for index, reply in self.engine.generate(requests))
+
+    def _fitting(self, task: Task, request: Generate, prompt: Any) -> Any:
+        """A prompt that leaves no room for its reply keeps its end; its record says `cut`."""
+        if request.max_total_tokens is not None and self.decoding is not None:
+            room = request.max_total_tokens - self.decoding.max_new_tokens
+            if room < 1:
+                raise UserError(
+                    f"{request.max_total_tokens} tokens for prompt and reply (--max-seq-len) leave none for the "
+                    f"prompt, when a reply may have {self.decoding.max_new_tokens} (--max-new-tokens)"
+                )
+            kept = self.engine.last_tokens(prompt, room)
+            if len(kept) < len(prompt):
+                task.known["cut"] = True
+            prompt = kept
+        self._saw(task, prompt)
+        return prompt
 
     def _read(self, task: Task, request: Generate, reply: Any) -> tuple[Task, Any]:
         """A reply as the benchmark gets it; how it ended goes into the record."""
@@ -160,7 +182,8 @@ class ModelAnswers:
         task.known |= {"finish": reply.finish, "new_tokens": reply.tokens}
         if reply.reasoning:
             task.known["reasoning"] = reply.reasoning
-        return task, reply.text.strip() if self.chat and not request.assistant_prefill else reply.text
+        as_it_is = not self.chat or request.assistant_prefill or request.examples
+        return task, reply.text if as_it_is else reply.text.strip()
 
     def _score(self, asked: Sequence[tuple[Task, ScoreTokens]]) -> Iterator[tuple[Task, Any]]:
         """Documents one by one: each may be large. The bar counts tokens."""

@@ -31,10 +31,26 @@ class LogLikelihood(NamedTuple):
 
 class Generate(NamedTuple):
     """Answer: the reply (str), trimmed for a chat model. The prompt is a text to go on from or, for a chat model, one
-    user turn. assistant_prefill: what of the assistant's turn is there already."""
+    user turn.
+
+    assistant_prefill: what of the assistant's turn is there already. examples: turns before the one asked, of a chat
+    model only, each the user's text and the assistant's; a first-generation Qwen then gets no system turn, as in the
+    published few-shot prompts. Behind either of them the reply comes as it is. max_total_tokens: for prompt and reply
+    together; a longer prompt keeps its last tokens, less the new ones that a reply may have.
+    """
 
     prompt: str
     assistant_prefill: str = ""
+    examples: tuple[tuple[str, str], ...] = ()
+    max_total_tokens: int | None = None
+
+    @property
+    def text(self) -> str:
+        """All turns as one text, without a model's own frame; without examples the prompt alone."""
+        if not self.examples:
+            return self.prompt
+        shown = "".join(f"user: {asked}\nassistant: {answer}\n" for asked, answer in self.examples)
+        return f"{shown}user: {self.prompt}"
 
 
 class ScoreTokens(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_eval.answers import MODEL_REQUESTS, Task
-from qwen_eval.benchmark import Benchmark, Content, Item, Record, RecordOf, ScoreTokens, Setting
+from qwen_eval.benchmark import Benchmark, Content, Generate, Item, Record, RecordOf, ScoreTokens, Setting
 from qwen_eval.data.fingerprints import read_official
 from qwen_eval.data.items import items_sha256
 from qwen_eval.data.official import Comparison, compare
@@ -211,5 +211,5 @@ def with_prompt(item: Item, request: Any) -> Item:
     """The item with the text of its first request, if that is to the model."""
     if not isinstance(request, MODEL_REQUESTS):
         return item
-    prompt = request.text if isinstance(request, ScoreTokens) else request.prompt
+    prompt = request.text if isinstance(request, (ScoreTokens, Generate)) else request.prompt
     return replace(item, prompt=prompt, assistant_prefill=getattr(request, "assistant_prefill", ""))

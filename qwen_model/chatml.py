@@ -37,18 +37,28 @@ def _message(tokenizer: QWenTokenizer, role: str, content: str) -> tuple[str, li
     return f"{IM_START}{role}\n{content}{IM_END}", [*ids, tokenizer.im_end_id]
 
 
+def earlier_turn(tokenizer: QWenTokenizer, query: str, response: str) -> tuple[str, list[int]]:
+    """A user's turn and the assistant's answer, each behind a newline, as they stand before the turn that is asked: the
+    text and the token ids."""
+    newline = tokenizer.encode("\n")
+    query_text, query_ids = _message(tokenizer, "user", query)
+    response_text, response_ids = _message(tokenizer, "assistant", response)
+    return f"\n{query_text}\n{response_text}", newline + query_ids + newline + response_ids
+
+
 def make_context(
     tokenizer: QWenTokenizer,
     query: str,
     history: Sequence[Sequence[str]] | None = None,
-    system: str = DEFAULT_SYSTEM,
+    system: str | None = DEFAULT_SYSTEM,
     max_window_size: int = DEFAULT_WINDOW,
     chat_format: str = "chatml",
 ) -> tuple[str, list[int]]:
     """The prompt for `query` after `history` ((query, response) turns, oldest first): its text and its token ids.
 
     Turns are kept from the newest back while system + turns stay below `max_window_size` tokens; query and reply do
-    not count (quirk Q15). "raw": the query alone, its special forms being special tokens.
+    not count (quirk Q15). system None: no system turn, so that the prompt begins with the newline before a user's turn,
+    as in the few-shot prompts of the model cards. "raw": the query alone, its special forms being special tokens.
 
     Raises:
         ValueError: an unknown chat_format.
@@ -57,16 +67,14 @@ def make_context(
     if chat_format == "raw":
         return query, tokenizer.encode(query)
     newline = tokenizer.encode("\n")
-    system_text, system_ids = _message(tokenizer, "system", system)
+    system_text, system_ids = ("", []) if system is None else _message(tokenizer, "system", system)
     turns_text = ""
     turns_ids: list[int] = []
     for turn_query, turn_response in reversed(history or []):
-        query_text, query_ids = _message(tokenizer, "user", turn_query)
-        response_text, response_ids = _message(tokenizer, "assistant", turn_response)
-        turn_ids = newline + query_ids + newline + response_ids
+        turn_text, turn_ids = earlier_turn(tokenizer, turn_query, turn_response)
         if len(system_ids) + len(turn_ids) + len(turns_ids) >= max_window_size:
             break
-        turns_text = f"\n{query_text}\n{response_text}" + turns_text
+        turns_text = turn_text + turns_text
         turns_ids = turn_ids + turns_ids
     query_text, query_ids = _message(tokenizer, "user", query)
     opening = [tokenizer.im_start_id, *tokenizer.encode("assistant"), *newline]

@@ -153,9 +153,12 @@ def tables_of(records: Sequence[Record], groups: Mapping[str, Score]) -> dict[st
 
 
 def answers_given(records: Iterable[Record], labels: Sequence[str] = LETTERS) -> str:
-    """The note that says how often each choice was taken: a model that answers A always is seen at once."""
+    """The note that says how often each choice was taken, and how often anything else was read: a model that answers A
+    always is seen at once."""
     chosen = Counter(record["prediction"] for record in records)
-    return "answers given: " + ", ".join(f"{label} {chosen[label]}" for label in labels)
+    other = chosen.total() - sum(chosen[label] for label in labels)
+    counts = [f"{label} {chosen[label]}" for label in labels] + [f"other or none {other}"] * bool(other)
+    return "answers given: " + ", ".join(counts)
 
 
 # -- any number of choices ---------------------------------------------------------------------------------------------

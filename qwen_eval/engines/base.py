@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Prompt = TypeVar("Prompt")
 Generation = TypeVar("Generation")
+#: turns of a chat that stand before the one asked: (user's text, assistant's text), the oldest first
+Turns = tuple[tuple[str, str], ...]
 
 
 class ChoiceRequest(NamedTuple):
@@ -113,12 +115,18 @@ class Engine(Protocol[Prompt, Generation]):
         chat: bool = ...,
         raw: bool = False,
         assistant_prefill: Sequence[str] | None = None,
+        examples: Sequence[Turns] | None = None,
     ) -> list[Prompt]:
         """Each text as it goes into the model: a text to go on from or, with `chat`, one user turn.
 
         raw: without the NFC normalisation of a first-generation Qwen's tokenizer. assistant_prefill: for each prompt
-        what of the assistant's turn is there already.
+        what of the assistant's turn is there already. examples: for each prompt the turns before it, with `chat` only.
         """
+        ...
+
+    def last_tokens(self, prompt: Prompt, count: int) -> Prompt:
+        """The last `count` tokens of a prompt that has more; any other as it is, and every prompt of an engine that
+        does not see tokens."""
         ...
 
     def candidate_ids(

@@ -1,7 +1,7 @@
 """The openai engine: a chat model behind any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, a hosted one).
 
 `--engine openai --base-url http://host:8000/v1 -c NAME`, the key from OPENAI_API_KEY. Texts only: `generate`, through
-/chat/completions. The server puts the chat template around the one user turn, and its system text, if any, is its own.
+/chat/completions. The server puts the chat template around the turns, and its system text, if any, is its own.
 What of the assistant's turn is there already goes as a last message of the assistant, with the flags by which vLLM and
 SGLang go on from it; a server that does not know them refuses or starts a new turn.
 
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from qwen_eval.engines.base import ChoiceRequest, Engine, LogLikelihoodRequest, NoReply, Reply
+from qwen_eval.engines.base import ChoiceRequest, Engine, LogLikelihoodRequest, NoReply, Reply, Turns
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.endpoint import RequestFailed, complete, connect, public_url
 from qwen_eval.errors import UserError
@@ -43,13 +43,24 @@ class OpenAIEngine:
         chat: bool = True,
         raw: bool = False,
         assistant_prefill: Sequence[str] | None = None,
+        examples: Sequence[Turns] | None = None,
     ) -> list[Messages]:
         """The messages of each prompt, as `generate_requests` takes them."""
-        turns = [[{"role": "user", "content": text}] for text in prompts]
-        for turn, text in zip(turns, assistant_prefill or [], strict=False):
-            if text:
-                turn.append({"role": "assistant", "content": text})
-        return turns
+        found = []
+        none = [""] * len(prompts)
+        for text, start, turns in zip(prompts, assistant_prefill or none, examples or none, strict=True):
+            earlier = [
+                message
+                for asked, answer in turns
+                for message in (_message("user", asked), _message("assistant", answer))
+            ]
+            begun = [_message("assistant", start)] if start else []
+            found.append([*earlier, _message("user", text), *begun])
+        return found
+
+    def last_tokens(self, prompt: Messages, count: int) -> Messages:
+        """The prompt as it is: how many tokens it has, only the server knows."""
+        return prompt
 
     def prompt_text(self, prompt: Messages) -> str:
         """The messages as text: what is sent. The frame that the server puts around them is not known here."""
@@ -159,6 +170,10 @@ class OpenAIEngine:
 
     def score(self, *_: Any, **__: Any) -> NoReturn:
         raise UserError("an OpenAI-compatible endpoint gives no likelihoods of a given text; use --engine local")
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": text}
 
 
 def _replies(arrived: queue.SimpleQueue[Any]) -> Iterator[tuple[int, Reply]]:

@@ -185,7 +185,8 @@ def _notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str
     notes += run.missing.notes(len(records)) + endpoint_notes(target.requests, records)
     notes += _verdict_notes(run, lines)
     if cut := sum(bool(record.get("cut")) for record in records):
-        notes.append(f"prompts longer than --max-seq-len, which lost their beginning as published: {cut}")
+        limit = "--max-seq-len less the new tokens" if run.decoding else "--max-seq-len"
+        notes.append(f"prompts longer than {limit}, which lost their beginning as published: {cut}")
     if run.decoding and (long := sum(record.get("finish") == "length" for record in records)):
         notes.append(f"replies that reached {run.decoding.max_new_tokens} new tokens without a stop: {long}")
     notes += target.engine_notes()

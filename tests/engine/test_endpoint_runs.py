@@ -42,6 +42,24 @@ def results(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "results.json").read_text())
 
 
+def test_examples_of_a_few_shot_chat_go_as_messages_and_what_the_endpoint_leaves_out_is_said(
+    script, server: Server, flags, sums: Path
+) -> None:
+    server.answer = lambda text: completion("\n\nThe answer is 18" if "? \n" in text else "The answer is 18")
+    assert script("gsm8k", *flags, "-k", 2, "--limit", 2).status == 0
+    for body in server.bodies:
+        assert [message["role"] for message in body["messages"]] == ["user", "assistant"] * 2 + ["user"]
+        assert body["messages"][1]["content"].endswith("\nThe answer is 4\n")
+        assert (body["max_tokens"], body["temperature"]) == (512, 0)
+    first, second = (json.loads(line) for line in (sums / "out/samples.jsonl").read_text().splitlines())
+    by_id = {line["id"]: line for line in (first, second)}
+    assert by_id["test/1"]["prediction"] == "18"
+    assert by_id["test/0"]["prediction"] == "", "the reply is read as it came: its first paragraph is empty"
+    assert by_id["test/0"]["response"] == "\n\nThe answer is 18"
+    assert by_id["test/0"]["prompt"].startswith("user: Question: Angelo")
+    assert any("through an endpoint" in note and "is not cut" in note for note in results(sums / "out")["notes"])
+
+
 def number(text: str) -> int:
     """Which of the sums this is."""
     return len(text) - 18

@@ -42,6 +42,16 @@ def test_a_turn_that_is_begun_is_asked_to_go_on_and_a_temperature_has_its_seed(
     assert server.headers[0]["authorization"] == "Bearer sesame"
 
 
+def test_examples_are_messages_before_the_one_asked(server: Server) -> None:
+    engine = OpenAIEngine(server.url, "m")
+    shown = (("1 + 1?", "2\n"), ("2 + 2?", "4\n"))
+    (found,) = engine.encode(["3 + 3?"], True, True, ["It"], [shown])
+    roles = ["user", "assistant", "user", "assistant", "user", "assistant"]
+    assert [message["role"] for message in found] == roles
+    assert [message["content"] for message in found] == ["1 + 1?", "2\n", "2 + 2?", "4\n", "3 + 3?", "It"]
+    assert engine.last_tokens(found, 1) == found, "how many tokens a prompt has, only the server knows"
+
+
 @pytest.mark.parametrize("raw", [b"<html>", b"{}", b'{"choices": []}'])
 def test_what_is_no_completion_is_one_line(server: Server, raw: bytes) -> None:
     server.answer = lambda text: (200, raw)

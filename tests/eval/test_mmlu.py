@@ -91,14 +91,6 @@ def test_chat_prompt_to_the_letter(script, tmp_path: Path) -> None:
     assert (row["prediction"], row["correct"]) == ("A", True)
 
 
-def test_five_shot_chat_is_the_base_prompt_as_the_user_turn(script, tmp_path: Path) -> None:
-    replies = tmp_path / "replies.jsonl"
-    replies.write_text('{"id": "nutrition/0", "response": "A"}\n')
-    flags = ("--rescore", replies, "-d", DEMO, "--subjects", "nutrition", "-o", tmp_path / "out", "--chat", "-k", 3)
-    assert script("mmlu", *flags).status == 0
-    assert samples(tmp_path / "out")[0]["prompt_sha256"] == sha256(FIVE_SHOT)
-
-
 def test_choices_that_look_like_missing_values_are_text(tmp_path: Path) -> None:
     path = tmp_path / "a_test.csv"
     path.write_text("Which?,None,NA,nan,N/A,B\nWhich?,null,,n/a,NaN,A\n")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from qwen_model.chatml import decode_reply, get_stop_words_ids, make_context, stop_ids
+from qwen_model.chatml import decode_reply, earlier_turn, get_stop_words_ids, make_context, stop_ids
 
 import pytest
 
@@ -52,6 +52,16 @@ def test_recorded_stop_words(shared, tokenizer):
     assert get_stop_words_ids("chatml", tokenizer) == recorded["stop_words_chatml"]
     assert stop_ids(tokenizer) == [tokenizer.im_end_id, tokenizer.im_start_id]
     assert stop_ids(tokenizer, "raw") == [tokenizer.eod_id]
+
+
+def test_without_a_system_turn_the_prompt_begins_with_the_newline_of_the_first_turn(tiny_tokenizer):
+    text, ids = make_context(tiny_tokenizer, "c", [("a", "b")], system=None)
+    turn_text, turn_ids = earlier_turn(tiny_tokenizer, "a", "b")
+    assert turn_text == "\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>"
+    assert text == f"{turn_text}\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"
+    assert ids[: len(turn_ids)] == turn_ids
+    assert ids == tiny_tokenizer.encode(text)
+    assert make_context(tiny_tokenizer, "c", system=None) == ("".join(text.split(turn_text)), ids[len(turn_ids) :])
 
 
 def test_no_injection(tiny_tokenizer):

@@ -20,6 +20,7 @@ from qwen_eval.engines.base import (
     LogLikelihoodRequest,
     Reply,
     ScoreRequest,
+    Turns,
 )
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.local.placement import host_memory, resolve_device, resolve_dtype, too_large
@@ -103,12 +104,17 @@ class LocalEngine:
         chat: bool = False,
         raw: bool = False,
         assistant_prefill: Sequence[str] | None = None,
+        examples: Sequence[Turns] | None = None,
     ) -> list[np.ndarray]:
-        """Token ids (int32 [T]) of each prompt: plain text, or one user turn of a chat. raw: see Encoder.plain;
-        assistant_prefill: see Encoder.chat."""
-        encoded = self.encoder.chat(prompts, assistant_prefill) if chat else self.encoder.plain(prompts, raw)
+        """Token ids (int32 [T]) of each prompt: plain text, or a user turn of a chat. raw: see Encoder.plain;
+        assistant_prefill, examples: see Encoder.chat."""
+        encoded = self.encoder.chat(prompts, assistant_prefill, examples) if chat else self.encoder.plain(prompts, raw)
         self._check_ids(encoded)
         return encoded
+
+    def last_tokens(self, prompt: np.ndarray, count: int) -> np.ndarray:
+        """See `Engine.last_tokens`."""
+        return prompt[-count:] if len(prompt) > count else prompt
 
     def _check_ids(self, encoded: Sequence[Sequence[int] | np.ndarray]) -> None:
         """UserError where the tokenizer gives ids that the model has no embedding of."""

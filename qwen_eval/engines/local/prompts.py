@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from qwen_eval.errors import UserError
+from qwen_eval.engines.base import Turns
+from qwen_eval.errors import UserError, one_line
 
 import numpy as np
 
@@ -56,20 +57,35 @@ class Encoder:
             raise UserError("a prompt is empty: a base model needs a text to go on from (look for an empty question)")
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
 
-    def chat(self, prompts: Sequence[str], assistant_prefill: Sequence[str] | None = None) -> list[np.ndarray]:
-        """One user turn, with the default system text for Qwen, else in the tokenizer's chat template.
+    def chat(
+        self,
+        prompts: Sequence[str],
+        assistant_prefill: Sequence[str] | None = None,
+        examples: Sequence[Turns] | None = None,
+    ) -> list[np.ndarray]:
+        """A user turn, with the default system text for Qwen, else in the tokenizer's chat template.
 
-        assistant_prefill: the assistant's turn so far, one text per prompt, which the reply goes on from.
+        assistant_prefill: the assistant's turn so far, one text per prompt, which the reply goes on from. examples: for
+        each prompt the turns before it; behind them a Qwen has no system turn.
         """
-        if self.qwen:
-            from qwen_model.chatml import make_context
-
-            lists = [make_context(self.tokenizer, text, system=SYSTEM)[1] for text in prompts]
-        else:
-            lists = [self._templated(text) for text in prompts]
+        turns = [()] * len(prompts) if examples is None else examples
+        frame = self._chatml if self.qwen else self._templated
+        lists = frame(prompts, turns)
         if assistant_prefill is not None:
             lists = [ids + self._inside(text) for ids, text in zip(lists, assistant_prefill, strict=True)]
         return [np.asarray(ids, dtype=np.int32) for ids in lists]
+
+    def _chatml(self, prompts: Sequence[str], examples: Sequence[Turns]) -> list[list[int]]:
+        from qwen_model.chatml import earlier_turn, make_context
+
+        known: dict[Turns, list[int]] = {}  # all questions of a subject have the same examples
+        lists = []
+        for text, turns in zip(prompts, examples, strict=True):
+            if turns not in known:
+                known[turns] = [i for asked, answer in turns for i in earlier_turn(self.tokenizer, asked, answer)[1]]
+            system = None if turns else SYSTEM
+            lists.append(known[turns] + make_context(self.tokenizer, text, system=system)[1])
+        return lists
 
     def text(self, tokens: Sequence[int]) -> str:
         """What a model sees in these token ids, special tokens written out. Where a cut parts a character: U+FFFD."""
@@ -80,19 +96,33 @@ class Encoder:
         """Whether text of the data spells a special token."""
         return any(form in text for form in self.special)
 
-    def _templated(self, text: str) -> list[int]:
+    def _templated(self, prompts: Sequence[str], examples: Sequence[Turns]) -> list[list[int]]:
         if not getattr(self.tokenizer, "chat_template", None):
             raise UserError("this checkpoint's tokenizer has no chat template; add --base to ask it as a base model")
+        return [
+            self._dialogue([*(part for turn in turns for part in turn), text])
+            for text, turns in zip(prompts, examples, strict=True)
+        ]
 
-        def render(content: str) -> str:
-            turn = [{"role": "user", "content": content}]
-            return str(self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    def _dialogue(self, texts: Sequence[str]) -> list[int]:
+        """Turns of user and assistant, the user's first and last, in the chat template."""
+        if not any(self._hostile(text) or any(form in text for form in self.markup) for text in texts):
+            return list(self.tokenizer(self._rendered(texts), add_special_tokens=False)["input_ids"])
+        parts = self._rendered([PLACEHOLDER] * len(texts)).split(PLACEHOLDER)
+        if len(parts) != len(texts) + 1:
+            raise UserError(f"this checkpoint's chat template shows {len(parts) - 1} of {len(texts)} turns")
+        first, *frame = [list(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in parts]
+        return first + [i for text, behind in zip(texts, frame, strict=True) for i in self._inside(text) + behind]
 
-        if not self._hostile(text) and not any(form in text for form in self.markup):
-            return list(self.tokenizer(render(text), add_special_tokens=False)["input_ids"])
-        before, _, after = render(PLACEHOLDER).partition(PLACEHOLDER)
-        frame = [list(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in (before, after)]
-        return frame[0] + self._inside(text) + frame[1]
+    def _rendered(self, texts: Sequence[str]) -> str:
+        """The template's text of such turns."""
+        from jinja2.exceptions import TemplateError
+
+        turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            raise UserError(f"this checkpoint's chat template fails: {one_line(error)}") from error
 
     def _inside(self, text: str) -> list[int]:
         """Text inside of a chat turn, whatever it spells."""
