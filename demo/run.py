@@ -60,7 +60,7 @@ JOBS = (
     Job("humaneval", "humaneval", "-c demo"),
     Job("mbpp", "mbpp", "-c demo"),
     Job("mmlu-chat", "mmlu", "-c demo-chat"),
-    Job("mmlu-chat-5-shot", "mmlu", "-c demo-chat -k 5"),
+    Job("gsm8k-chat-4-shot", "gsm8k", "-c demo-chat -k 4"),
     Job("ceval-chat", "ceval", "-c demo-chat"),
     Job("cmmlu-chat", "cmmlu", "-c demo-chat"),
     Job("gsm8k-chat", "gsm8k", "-c demo-chat"),
