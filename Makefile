@@ -54,6 +54,12 @@ $(VENV)/.bench-ready: $(READY)
 	@$(PIP) "$(TORCH)" -e ".[bench]"
 	@touch $@
 
+# The browser that the report page is tested in: Debian's Chromium where apt may install it, driven by Playwright.
+$(VENV)/.browser-ready: $(READY)
+	@$(PIP) -e ".[browser]"
+	@command -v chromium chromium-browser google-chrome > /dev/null || apt-get install -y -q chromium
+	@touch $@
+
 bench: $(VENV)/.bench-ready
 	@$(BIN)/python bench/bench_choose.py
 

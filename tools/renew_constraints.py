@@ -25,7 +25,8 @@ HEAD = """\
 
 def resolved(torch: str, keep: bool) -> list[Requirement]:
     """Every package that the project and its development tools bring, transitive ones too."""
-    command = ["uv", "pip", "compile", "pyproject.toml", "-", "--extra", "dev", "--extra", "bench", "--universal"]
+    extras = [word for extra in ("dev", "bench", "browser") for word in ("--extra", extra)]
+    command = ["uv", "pip", "compile", "pyproject.toml", "-", *extras, "--universal"]
     command += ["--python-version", "3.10", "--no-header", "--no-annotate", "--quiet"]
     command += ["--constraint", "constraints.txt"] if keep else []
     found = subprocess.run(command, cwd=ROOT, input=torch, text=True, stdout=subprocess.PIPE, check=True)

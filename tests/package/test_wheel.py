@@ -64,6 +64,12 @@ def test_the_command_is_the_same_run_as_the_script(installed, checkouts_run: Pat
     assert manifest["versions"]["qwen-eval"] and manifest["git_commit"] is None, "no checkout's commit, but a version"
 
 
+def test_the_report_page_is_made_by_the_wheel(installed, checkouts_run: Path, tmp_path: Path) -> None:
+    ended = installed.run(installed.command, "report", checkouts_run, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "libraries" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_copy_of_a_script_runs_alone_in_another_folder(installed, checkouts_run: Path, tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "evaluate_mmlu.py", tmp_path / "my_mmlu.py")
     ended = installed.run(installed.python, "my_mmlu.py", *MMLU, cwd=tmp_path)
