@@ -12,8 +12,9 @@ SECTIONS = dict(re.findall(r"^### Q(\d+): .*?\n(.*?)(?=^##|\Z)", QUIRKS, re.MULT
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 ALL_PAGES = [
     *PAGES,
-    *(ROOT / name for name in ("README.md", "eval/EVALUATION.md", "demo/README.md", "bench/README.md")),
+    *(ROOT / name for name in ("README.md", "README_CN.md", "demo/README.md", "bench/README.md")),
 ]
+ALL_PAGES += [ROOT / "eval/EVALUATION.md", ROOT / "eval/EVALUATION_CN.md"]
 ALL_PAGES += [ROOT / "qwen_eval/sandbox/README.md", ROOT / "tests/goldens/README.md", ROOT / "tests/cases/README.md"]
 
 
