@@ -73,6 +73,7 @@ def main() -> int:
     if named := [word for word in rest if word.partition("=")[0] in NOT_HERE]:
         raise UserError(f"{named[0]} is not for a whole table; start the benchmark's own script")
     targets = {checkpoint: target_of(checkpoint, tables[0].parts[0], rest) for checkpoint in flags.checkpoint_path}
+    check_names(targets)
     tables = fitting(tables, targets, flags.all)
     check_flags(tables, rest)
     steps = [
@@ -80,7 +81,6 @@ def main() -> int:
         for checkpoint, target in targets.items()
         for part in dict.fromkeys(part for table in tables if table.chat == target.chat for part in table.parts)
     ]
-    check_names(steps)
     say_plan(steps, flags)
     if flags.plan:
         return 0
@@ -130,13 +130,12 @@ def check_flags(tables: Sequence[CardTable], rest: Sequence[str]) -> None:
         raise UserError(f"no run of these tables knows {first} (--help lists the flags)")
 
 
-def check_names(steps: Sequence[Step]) -> None:
+def check_names(targets: dict[str, Target]) -> None:
     """UserError where two checkpoints have one name: their results would lie in one folder."""
-    folders: dict[Path, str] = {}
-    for step in steps:
-        if step.made and folders.setdefault(step.folder, step.checkpoint) != step.checkpoint:
-            both = f"{folders[step.folder]} and {step.checkpoint}"
-            raise UserError(f"{both} have one name, and so one folder of results; rename one, or give it another -o")
+    known: dict[str, str] = {}
+    for checkpoint, target in targets.items():
+        if (other := known.setdefault(target.model, checkpoint)) != checkpoint:
+            raise UserError(f"{other} and {checkpoint} are both called {target.model}, and so would their results be")
 
 
 def prepared(part: Part, checkpoint: str, flags: argparse.Namespace, rest: Sequence[str], engines: Engines) -> Step:
@@ -172,7 +171,7 @@ def say_plan(steps: Sequence[Step], flags: argparse.Namespace) -> None:
     problems = [step for step in steps if step.problem]
     if problems and not flags.skip_missing:
         for step in problems:
-            print(f"missing for {step.part.name} of {step.checkpoint}: {step.problem}", file=sys.stderr)
+            print(f"cannot start: {step.part.name} of {step.checkpoint}: {step.problem}", file=sys.stderr)
         raise UserError(f"{len(problems)} of {len(steps)} runs cannot start (above); --skip-missing leaves them out")
     rows, total = [], 0.0
     speeds: dict[str, Any] = {}

@@ -84,8 +84,8 @@ def test_missing_data_is_said_of_every_run_before_anything_starts(table, loads, 
     ended = table("quantization", "-c", named, "-d", data)
     assert ended.status == 2 and loads == []
     for run in ("mmlu", "ceval", "humaneval"):
-        assert f"missing for {run}" in ended.err
-    assert "missing for gsm8k" not in ended.err and "3 of 4 runs cannot start" in ended.err
+        assert f"cannot start: {run} of " in ended.err
+    assert "cannot start: gsm8k" not in ended.err and "3 of 4 runs cannot start" in ended.err
     ended = table("quantization", "-c", named, "-d", data, "--skip-missing", "--limit", "1", "--max-new-tokens", "4")
     assert ended.status == 0, "they were to be left out"
     assert "mmlu of " in (tmp_path / "out/tables/quantization/table.md").read_text(), "and the table says so"
@@ -117,6 +117,14 @@ def test_wrong_use_is_one_line(table, words, said):
     ended = table(*words)
     assert ended.status == 2 and said in ended.err
     assert len(ended.err.strip().splitlines()) == 1 and "Traceback" not in ended.err
+
+
+def test_two_checkpoints_of_one_name_are_refused(table, tmp_path):
+    for place in ("a", "b"):
+        shutil.copytree(ROOT / "demo/checkpoint/base", tmp_path / place / "Qwen-mine")
+    ended = table("base", "-c", tmp_path / "a/Qwen-mine", "-c", tmp_path / "b/Qwen-mine")
+    assert ended.status == 2 and "are both called Qwen-mine" in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
 
 
 def test_perplexities_stand_in_rows_by_configuration_and_columns_by_length():
