@@ -235,3 +235,18 @@ def tensors(files: Iterable[Path]) -> dict[str, Tensor]:
         if isinstance(content, Mapping):
             found |= {name: Tensor(tuple(t.shape), "") for name, t in content.items() if isinstance(t, torch.Tensor)}
     return found
+
+
+def read_tensors(path: Path, names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those of these tensors that a weights file has, read one by one."""
+    wanted = set(names)
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            for name in sorted(wanted.intersection(file.keys())):
+                yield name, file.get_tensor(name)
+        return
+    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    for name in sorted(wanted.intersection(content)):
+        yield name, content[name]

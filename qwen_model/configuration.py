@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import PreTrainedConfig
 
+from .gptq import packing_of
 from .long_context import resolve
 
 # v1.0 name -> name since v1.1 (2023-09-25). Weights are the same under both.
@@ -107,6 +108,8 @@ class QWenConfig(PreTrainedConfig):
     use_flash_attn: bool | str = "auto"
     use_cache_quantization: bool = False
     use_cache_kernel: bool = False
+    #: `quantization_config` of a GPTQ checkpoint, under a name that transformers does not know: it would want a package
+    gptq: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         for old, new in V1_0_NAMES.items():
@@ -114,6 +117,9 @@ class QWenConfig(PreTrainedConfig):
                 setattr(self, new, kwargs.pop(old))
         stored = kwargs.pop("torch_dtype", None) if self.dtype is None else self.dtype
         self.dtype = stored.removeprefix("torch.") if isinstance(stored, str) else stored  # str(torch.bfloat16) has it
+        settings = kwargs.get("quantization_config")
+        if isinstance(settings, dict) and settings.get("quant_method", "gptq") == "gptq" and "bits" in settings:
+            self.gptq = kwargs.pop("quantization_config")
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._validate()
 
@@ -146,6 +152,11 @@ class QWenConfig(PreTrainedConfig):
         # alpha^(d / (d - 2)) has no value there.
         if self.use_dynamic_ntk and self.rotary_dim == 2:
             raise ValueError("config.json: use_dynamic_ntk needs more than 2 rotary dimensions")
+        if self.gptq is not None:
+            try:
+                packing_of(self.gptq)
+            except ValueError as error:
+                raise ValueError(f"config.json: {error}") from None
         if len(asked := self._asked_dtypes()) > 1:
             raise ValueError(f"config.json: only one of bf16, fp16 and fp32 may be true, not {' and '.join(asked)}")
         try:
@@ -168,6 +179,13 @@ class QWenConfig(PreTrainedConfig):
         for name in asked:
             setattr(made[0] if isinstance(made, tuple) else made, name, True)
         return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the base class; the settings of GPTQ under their published name."""
+        found: dict[str, Any] = super().to_dict()
+        if settings := found.pop("gptq", None):
+            found["quantization_config"] = settings
+        return found
 
     def _asked_dtypes(self) -> list[str]:
         return [name for name in _DTYPE_FLAGS if getattr(self, name)]

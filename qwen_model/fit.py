@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from .checkpoint import ADAPTER, CheckpointError, Tensor, read_json, tensors, weight_files
+from .checkpoint import ADAPTER, CheckpointError, Tensor, read_json, read_tensors, tensors, weight_files
 from .configuration import QWenConfig
+from .gptq import packing_of
 from .modeling import QWenLMHeadModel
 
 
@@ -28,11 +29,22 @@ def examine(folder: Path, config: Any) -> str | None:
     content = read_json(folder / "config.json")
     if quantised := quantised_with(folder, content, found):
         method, known = quantised
-        if isinstance(config, QWenConfig) or not known:
+        is_qwen = isinstance(config, QWenConfig)
+        if is_qwen and method == "GPTQ" and config.gptq is None:
             raise CheckpointError(
-                f"{folder}: a quantised checkpoint; {method} is not supported yet: give the float checkpoint"
+                f"{folder}: packed GPTQ weights, but neither config.json nor quantize_config.json says how"
             )
-        return method
+        if not (is_qwen and method == "GPTQ"):
+            if is_qwen or not known:
+                raise CheckpointError(
+                    f"{folder}: a quantised checkpoint; {method} is not supported yet: give the float checkpoint"
+                )
+            return method
+        if not any(name.endswith(".qweight") for name in found):
+            raise CheckpointError(
+                f"{folder}: its configuration says GPTQ, but no weight in the files is packed (qweight)"
+            )
+        found = without_empty_biases(folder, files, found, config)
     if found:
         _compare(folder, config, found)
     return None
@@ -65,10 +77,13 @@ def _compare(folder: Path, config: Any, found: Mapping[str, Tensor]) -> None:
         for name, shape in wanted.items()
         if name in found and found[name].shape != shape and not HARMLESS.search(name)
     ]
+    if is_qwen and config.gptq is not None:
+        refuse_other_packing(folder, found, config)
     refuse_misshaped(folder, wrong)
     if is_qwen:
         tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
         missing = wanted.keys() - found.keys() - tied
+        missing = {name for name in missing if not name.endswith(".g_idx")}  # which may be left out
         if not wanted.keys() & found.keys():  # all under other names: these say why
             refuse_unused(folder, found.keys() - wanted.keys(), wanted_layers)
         refuse_missing(folder, missing)
@@ -118,6 +133,38 @@ def quantised_with(folder: Path, config: Mapping[str, Any], found: Mapping[str, 
     if any(tensor.dtype.startswith("F8") for tensor in found.values()):
         return "FP8", False
     return None
+
+
+def refuse_other_packing(folder: Path, found: Mapping[str, Tensor], config: QWenConfig) -> None:
+    """CheckpointError where the packed weights have other bits than config.json says, or lack their scales."""
+    packing = packing_of(config.gptq or {})
+    for name, tensor in found.items():
+        if name.endswith("h.0.attn.c_attn.qweight") and tensor.shape[0]:
+            bits = 32 * tensor.shape[0] / config.hidden_size
+            if bits != packing.bits:
+                raise CheckpointError(
+                    f"{folder}: the weights are packed with {bits:g} bits, config.json says {packing.bits}"
+                )
+    stems = {name.removesuffix("qweight") for name in found if name.endswith(".qweight")}
+    for part in ("scales", "qzeros"):
+        if lacking := sorted(stem for stem in stems if f"{stem}{part}" not in found):
+            raise CheckpointError(f"{folder}: {len(lacking)} packed layers without {part}: {some(lacking)}")
+
+
+def without_empty_biases(
+    folder: Path, files: Iterable[Path], found: Mapping[str, Tensor], config: QWenConfig
+) -> dict[str, Tensor]:
+    """The tensors less the biases that AutoGPTQ writes for layers without one: all of them zero, or CheckpointError."""
+    written = {name for name in found if re.search(r"\.(?:attn\.c_proj|mlp\.(?:w1|w2|c_proj))\.bias$", name)}
+    if not config.no_bias or not written:
+        return dict(found)
+    for path in files:
+        for name, values in read_tensors(path, written):
+            if values.any():
+                raise CheckpointError(
+                    f"{folder}: {name} is not zero, and config.json says that there is none (no_bias)"
+                )
+    return {name: tensor for name, tensor in found.items() if name not in written}
 
 
 # -- tensors that do not fit -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from . import fit
 from .checkpoint import CheckpointError, checkpoint_folder, read_json, readable, refuse_pointer
 from .configuration import QWenConfig
+from .gptq import packing_of
 from .long_context import given_switches
 from .modeling import QWenLMHeadModel
 from .tokenization import VOCAB_FILES, QWenTokenizer
@@ -120,9 +121,22 @@ def load_config(path: str | Path) -> Any:
     except Exception as error:
         raise CheckpointError(f"{folder}: {error}") from error
     config._name_or_path = str(folder)
+    if isinstance(config, QWenConfig) and config.gptq is None:
+        _add_packing(folder, config)
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise CheckpointError(f"{folder}: model_type {model_type!r} is not a causal language model")
     return config
+
+
+def _add_packing(folder: Path, config: QWenConfig) -> None:
+    """Take how GPTQ weights are packed from AutoGPTQ's own file, where config.json does not say it."""
+    path = folder / "quantize_config.json"
+    if path.is_file() and not hasattr(config, "quantization_config"):
+        try:
+            packing_of(settings := read_json(path))
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        config.gptq = {"quant_method": "gptq", **settings}
 
 
 def _with_known_dtype(folder: Path, model_type: str) -> Any:
@@ -163,10 +177,14 @@ def check_checkpoint(path: str | Path) -> None:
 
 def _check_loaded(folder: Path, config: Any, info: dict[str, Any]) -> None:
     """Make what transformers only warns of an error."""
+    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    if getattr(config, "gptq", None) is not None:  # `fit.examine` has looked at these
+        missing = {name for name in missing if not name.endswith(".g_idx")}
+        unexpected = {name for name in unexpected if not name.endswith(".bias")}
     fit.refuse_misshaped(folder, sorted(info["mismatched_keys"]))
-    fit.refuse_missing(folder, info["missing_keys"])
+    fit.refuse_missing(folder, missing)
     wanted_layers = getattr(config.get_text_config(), "num_hidden_layers", None)
-    fit.refuse_unused(folder, info["unexpected_keys"], wanted_layers)
+    fit.refuse_unused(folder, unexpected, wanted_layers)
 
 
 def _dtype(dtype: str | torch.dtype, config: Any, device: torch.device | str | None) -> Any:

@@ -27,6 +27,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .chat import QWenChat
 from .configuration import QWenConfig
 from .devices import META, at, moved_to
+from .gptq import pack_layers, packing_of
 from .keywords import CACHE, by_name, check_keywords, one_cache
 from .layers import QWenBlock, QWenRMSNorm, eager_attention
 from .long_context import OFF, LongContext
@@ -61,6 +62,8 @@ class QWenModel(QWenPreTrainedModel):
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         self.drop = nn.Dropout(config.emb_dropout_prob)
         self.h = nn.ModuleList([QWenBlock(config, layer_idx) for layer_idx in range(config.num_hidden_layers)])
+        if config.gptq is not None:
+            pack_layers(self.h, packing_of(config.gptq))
         self.ln_f = QWenRMSNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.gradient_checkpointing = False
         self._tables = TableMaker(config)

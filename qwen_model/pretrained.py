@@ -7,6 +7,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration import QWenConfig
+from .gptq import GPTQLinear
 from .layers import QWenAttention, QWenBlock
 from .long_context import LongContext, resolve
 from .rope import ntk_alpha
@@ -31,7 +32,14 @@ class QWenPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # A scale in 16 bits would not be the checkpoint's own.
+    _keep_in_fp32_modules_strict = ["scales"]  # noqa: RUF012
     _long_context: LongContext | None = None
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        if isinstance(module, GPTQLinear) and not getattr(module.g_idx, "_is_hf_initialized", False):
+            module.order_groups()  # an old checkpoint without g_idx
 
     @property
     def long_context(self) -> LongContext:

@@ -251,11 +251,11 @@ def settings(**changes: object) -> Callable[[Path], None]:
 
 INT = torch.int32
 QUANTISED = [
-    (settings(quant_method="gptq", bits=4), "GPTQ is not supported yet"),
+    (settings(quant_method="gptq", bits=4), "says GPTQ, but no weight in the files is packed"),
     (settings(quant_method="awq", bits=4), "AWQ is not supported yet"),
     (settings(load_in_4bit=True), "bitsandbytes is not supported yet"),
-    (lambda folder: edit_json(folder / "quantize_config.json", bits=4), "GPTQ is not supported yet"),
-    (packed(qweight=torch.zeros(4, 48, dtype=INT), scales=torch.zeros(1, 48)), "GPTQ is not supported yet"),
+    (lambda folder: edit_json(folder / "quantize_config.json", bits=4), "says GPTQ, but no weight in the files is"),
+    (packed(qweight=torch.zeros(4, 48, dtype=INT), scales=torch.zeros(1, 48)), "packed GPTQ weights, but neither"),
     (packed(qweight=torch.zeros(32, 6, dtype=INT), scales=torch.zeros(1, 48)), "AWQ is not supported yet"),
     (
         packed(absmax=torch.zeros(4), **{"quant_state.bitsandbytes__nf4": torch.zeros(4)}),
