@@ -52,7 +52,7 @@ function bars(title, rows, labels) {
     return libraries.plot({
       width,
       height: 46 + names.length * (several ? 10 + 13 * labels.length : 24),
-      marginLeft: 14 + 6.6 * Math.min(limit, longest),
+      marginLeft: 14 + 7.4 * Math.min(limit, longest),
       marginRight: 46,
       marginBottom: 30,
       className: "plot",
