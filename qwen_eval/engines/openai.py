@@ -24,6 +24,8 @@ AT_A_TIME = 16
 GIVE_UP = 16  # failures in a row: it is the endpoint then, not the item
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 Messages = list[dict[str, Any]]
+# the index of a request, its answer or an error of ours, and why the endpoint is given up with this answer, if it is
+Arrived = tuple[int, "Reply | NoReply | Exception", "UserError | None"]
 
 
 class OpenAIEngine:
@@ -32,7 +34,7 @@ class OpenAIEngine:
     def __init__(self, base_url: str, model: str, rows: int | None = None) -> None:
         self.base_url, self.model, self.rows = base_url, model, rows or AT_A_TIME
         self.counts = {"asked": 0, "retried": 0, "failed": 0}
-        self._counting = threading.Lock()
+        self._counting, self._noting = threading.Lock(), threading.Lock()
         self._failed: list[NoReply] = []  # since the last reply
         self._works = False  # it gave a reply, or refused a single prompt
         self.client = connect(base_url, on_request=self._count_retry)
@@ -94,7 +96,7 @@ class OpenAIEngine:
         """See `Engine.generate`. Raises UserError where the endpoint fails as a whole: every request so far, or GIVE_UP
         in a row; the replies that arrived are given first."""
         todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-        arrived: queue.SimpleQueue[tuple[int, Reply | NoReply | Exception]] = queue.SimpleQueue()
+        arrived: queue.SimpleQueue[Arrived] = queue.SimpleQueue()
         for index in range(len(requests)):
             todo.put(index)
         over = threading.Event()
@@ -105,26 +107,39 @@ class OpenAIEngine:
                     index = todo.get_nowait()
                 except queue.Empty:
                     return
-                arrived.put((index, self._ask(requests[index])))
+                answer = self._ask(requests[index])
+                with self._noting:  # an endpoint that fails is given up here: the reader may be busy for long
+                    if not over.is_set() and not isinstance(answer, Exception):
+                        self._note(answer)
+                        if len(self._failed) >= GIVE_UP:
+                            over.set()
+                            arrived.put((index, answer, self._gave_no_reply()))
+                            return
+                    arrived.put((index, answer, None))
 
         # Daemons, not an executor's threads: Python would wait for those at its end, and a request may hang for hours.
         for _ in range(min(self.rows, len(requests))):
             threading.Thread(target=work, daemon=True).start()
         try:
             for left in range(len(requests) - 1, -1, -1):
-                index, answer = arrived.get()
+                index, answer, given_up = arrived.get()
                 if isinstance(answer, Exception):
                     raise answer
-                self._note(answer)
                 yield index, answer
-                if len(self._failed) >= GIVE_UP or (left == 0 and not self._works):
+                if given_up is None and left == 0 and not self._works:
+                    given_up = self._gave_no_reply()
+                if given_up is not None:
                     yield from _replies(arrived)
-                    raise UserError(
-                        f"{public_url(self.base_url)} gave no reply ({self._failed[-1].kind}: "
-                        f"{self._failed[-1].detail}; failed in a row: {len(self._failed)}); finished items are kept"
-                    )
+                    raise given_up
         finally:
             over.set()
+
+    def _gave_no_reply(self) -> UserError:
+        last = self._failed[-1]
+        return UserError(
+            f"{public_url(self.base_url)} gave no reply ({last.kind}: {last.detail}; failed in a row: "
+            f"{len(self._failed)}); finished items are kept"
+        )
 
     def _note(self, answer: Reply | NoReply) -> None:
         """Whether the endpoint works, as far as its answers say."""
@@ -180,7 +195,7 @@ def _replies(arrived: queue.SimpleQueue[Any]) -> Iterator[tuple[int, Reply]]:
     """The replies that are there already, without waiting."""
     while True:
         try:
-            index, answer = arrived.get_nowait()
+            index, answer, _ = arrived.get_nowait()
         except queue.Empty:
             return
         if isinstance(answer, Reply):
