@@ -11,7 +11,6 @@ each run that knows them.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import Any
 from qwen_eval.cli import OneLineParser
 from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError, one_line, run_script
+from qwen_eval.reporting.finished import read_run
 from qwen_eval.reporting.tables import Grid
 from qwen_eval.reporting.terminal import show
 from qwen_eval.reproduction import layout
@@ -228,8 +228,7 @@ def read_results(step: Step) -> dict[str, Any]:
     """What the run has written; nothing of one that did not come to its end: the file may be an earlier run's."""
     if step.problem:
         return {}
-    found: dict[str, Any] = json.loads((step.folder / "results.json").read_text(encoding="utf-8"))
-    return found
+    return dict(read_run(step.folder).results)
 
 
 def is_warning(note: str) -> bool:

@@ -9,11 +9,9 @@ from typing import Any
 
 from qwen_eval.comparison import lm_eval_files
 from qwen_eval.comparison.rows import Key, Row
-from qwen_eval.data.items import BOOLEAN, PRESENT, TEXT
-from qwen_eval.data.readers import read_json
-from qwen_eval.errors import UserError, one_line
-from qwen_eval.reporting.baseline import read_samples
-from qwen_eval.reporting.samples import unpacked
+from qwen_eval.data.items import PRESENT
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.finished import MARKED, FinishedRun, read_run, unfinished
 
 FIELDS = {name: PRESENT for name in ("subject", "prompt", "prompt_sha256", "item_sha256", "prediction", "gold")}
 
@@ -49,23 +47,19 @@ def read_sides(
     if path.is_file():
         return _lm_eval([path], filter_name, metric), []
     if (path / "samples.jsonl").exists() or (path / "results.json").exists():
-        side = read_run(path)
+        side = read_side(path)
         return {side.benchmark: side}, []
     folders = sorted(file.parent for file in path.rglob("samples.jsonl"))
-    runs = [folder for folder in folders if (folder / "results.json").exists()]
+    runs = [folder for folder in folders if not unfinished(folder)]
     if runs:
-        return _named([read_run(folder) for folder in runs], path), [
-            still_going(one) for one in folders if one not in runs
+        return _named([read_side(folder) for folder in runs], path), [
+            f"{one}: {unfinished(one)}" for one in folders if one not in runs
         ]
     if files := lm_eval_files.newest(path):
         return _lm_eval(files, filter_name, metric), []
     if folders:
-        raise UserError(still_going(folders[0]))
+        raise UserError(f"{folders[0]}: {unfinished(folders[0])}")
     raise UserError(f"{path} holds no results: neither results.json and samples.jsonl, nor samples_*.jsonl of lm-eval")
-
-
-def still_going(folder: Path) -> str:
-    return f"{folder} has samples.jsonl but no results.json: the run is not finished; start its command again"
 
 
 def _named(sides: list[Side], path: Path) -> dict[str, Side]:
@@ -82,36 +76,24 @@ def _named(sides: list[Side], path: Path) -> dict[str, Side]:
     return found
 
 
-def read_run(folder: Path) -> Side:
+def read_side(folder: Path) -> Side:
     """A finished run of this harness."""
-    if not (folder / "samples.jsonl").exists():
-        raise UserError(f"{folder} has no samples.jsonl")
-    if not (folder / "results.json").exists():
-        raise UserError(still_going(folder))
-    results = read_json(folder / "results.json")
-    manifest = results.get("manifest") if isinstance(results, dict) else None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("settings"), dict) or "benchmark" not in results:
-        raise UserError(f"{folder / 'results.json'} is not of this harness: it has no benchmark or no manifest")
+    run = read_run(folder)
     return Side(
         folder,
-        str(results["benchmark"]),
-        str(results.get("model", "")),
-        read_rows(folder / "samples.jsonl"),
-        flat({name: value for name, value in manifest["settings"].items() if name != "benchmark"}),
-        str(manifest.get("data_sha256") or ""),
-        missing=[str(one.get("id")) for one in results.get("missing", []) if isinstance(one, dict)],
+        run.benchmark,
+        run.model,
+        rows_of(run),
+        flat({name: value for name, value in run.settings.items() if name != "benchmark"}),
+        str(run.manifest.get("data_sha256") or ""),
+        missing=[str(one.get("id")) for one in run.results.get("missing", []) if isinstance(one, dict)],
     )
 
 
-def read_rows(path: Path) -> dict[Key, Row]:
-    """The items of a samples.jsonl; of several lines of an item the last counts."""
-    found: dict[Key, Row] = {}
-    for where, line in read_samples(path, {"id": TEXT, "correct": BOOLEAN, **FIELDS}):
-        try:
-            record = unpacked(line)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{where} is damaged ({one_line(error)})") from error
-        found[record["id"], record["sample"]] = Row(
+def rows_of(run: FinishedRun) -> dict[Key, Row]:
+    """The items behind the run's figures."""
+    found = {
+        key: Row(
             record["subject"],
             record["prompt"],
             record["prompt_sha256"],
@@ -121,8 +103,10 @@ def read_rows(path: Path) -> dict[Key, Row]:
             record["correct"],
             record,
         )
+        for key, record in run.records({**MARKED, **FIELDS}).items()
+    }
     if not found:
-        raise UserError(f"{path} is empty: no item was finished")
+        raise UserError(f"{run.folder / 'samples.jsonl'} is empty: no item was finished")
     return found
 
 

@@ -27,7 +27,7 @@ def write(run: Finished, folder: Path) -> list[Path]:
     evaluation_id = f"{run.benchmark}/{run.model_id}/{_seconds(run)}"
     lines = [
         line_of(_instance(run, evaluation_id, record, score))
-        for record in run.records()
+        for record in run.records().values()
         for score in item_scores(run, record)
     ]
     log = _aggregate(run, evaluation_id)

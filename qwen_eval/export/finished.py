@@ -4,15 +4,14 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.data.readers import numbered_jsonl
-from qwen_eval.errors import UserError, one_line
-from qwen_eval.reporting.samples import NO_LOGITS, unpacked
+from qwen_eval.reporting.finished import FinishedRun, read_run
+from qwen_eval.reporting.samples import NO_LOGITS
 from qwen_eval.stats import Z95
 
 #: where the official data of a benchmark are on the hub: id and split
@@ -76,37 +75,14 @@ class Figure:
         return (self.interval[1] - self.interval[0]) / (2 * Z95) / self.divisor
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A run that came to its end. results: results.json; path: samples.jsonl."""
-
-    folder: Path
-    results: Mapping[str, Any]
-    path: Path
-
-    @property
-    def benchmark(self) -> str:
-        return str(self.results["benchmark"])
-
-    @property
-    def model(self) -> str:
-        return str(self.results["model"])
+class Finished(FinishedRun):
+    """A finished run, with what the formats want to know of it."""
 
     @property
     def model_id(self) -> str:
         """`Qwen/Qwen-7B`: as it was given with -c; of a folder, which may hold anything, its plain name."""
         given = self.results.get("model_id")
         return str(given) if given else self.model
-
-    @property
-    def manifest(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.results["manifest"]
-        return found
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.manifest["settings"]
-        return found
 
     @property
     def decoding(self) -> Mapping[str, Any]:
@@ -134,29 +110,6 @@ class Finished:
             _figure(name, score) for name, score in self.results["scores"].items() if _is_number(score.get("value"))
         ]
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """The records behind the figures, flat, in the order of samples.jsonl; of several lines of an item the last.
-
-        UserError where samples.jsonl does not hold just these: a run that has been started again is still going.
-        """
-        last: dict[tuple[str, int], dict[str, Any]] = {}
-        for where, line in numbered_jsonl(self.path):
-            try:
-                record = unpacked(line)
-                last[record["id"], record["sample"]] = record
-            except (TypeError, ValueError, KeyError) as error:
-                raise UserError(f"{where} is no line of this harness ({one_line(error)})") from error
-        items = self.results.get("items")  # folders of earlier versions have none
-        if items:
-            wanted = {(name, sample) for name, sample in items["ids"]} if "ids" in items else last.keys()
-            last = {key: record for key, record in last.items() if key in wanted}
-            if len(last) != items["answered"]:
-                raise UserError(
-                    f"{self.folder}: its figures are of {items['answered']} items and samples.jsonl has {len(last)} of "
-                    "them; the run was started again and is not finished (the same command goes on)"
-                )
-        yield from last.values()
-
     @property
     def whole(self) -> int | None:
         """How many items the data have, --limit and --sample or not; None where an earlier version did not say."""
@@ -179,21 +132,7 @@ def _is_number(value: Any) -> bool:
 
 def read_finished(folder: Path) -> Finished:
     """The run in this folder. UserError for one that is not finished, or no folder of a run."""
-    results, samples = folder / "results.json", folder / "samples.jsonl"
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder of results")
-    if not results.exists():
-        state = "is still going, or was stopped" if samples.exists() else "has no results.json"
-        raise UserError(f"{folder} {state}; finish the run first (the same command goes on)")
-    try:
-        found = json.loads(results.read_text(encoding="utf-8"))
-        for name in ("benchmark", "model", "scores", "manifest"):
-            found[name]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{results} is not one of this harness ({one_line(error)})") from error
-    if not samples.exists():
-        raise UserError(f"{folder} has no samples.jsonl")
-    return Finished(folder, found, samples)
+    return Finished(folder, read_run(folder).results)
 
 
 def answer_of(record: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ def write(run: Finished, folder: Path) -> list[Path]:
 
 
 def _log(run: Finished) -> dict[str, Any]:
-    samples = [_sample(run, record) for record in run.records()]
+    samples = [_sample(run, record) for record in run.records().values()]
     epochs = max((sample["epoch"] for sample in samples), default=1)
     when = run.finished_at.isoformat()
     decoding = run.decoding

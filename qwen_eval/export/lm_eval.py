@@ -22,7 +22,7 @@ def write(run: Finished, folder: Path) -> list[Path]:
     place.mkdir(parents=True, exist_ok=True)
     stamp = run.finished_at.strftime("%Y-%m-%dT%H-%M-%S.%f")
     results, samples = place / f"results_{stamp}.json", place / f"samples_{run.benchmark}_{stamp}.jsonl"
-    lines = [_sample(run, number, record) for number, record in enumerate(run.records())]
+    lines = [_sample(run, number, record) for number, record in enumerate(run.records().values())]
     sums = _hash("".join(line["doc_hash"] + line["prompt_hash"] + line["target_hash"] for line in lines))
     samples.write_bytes(b"".join(map(line_of, lines)))
     write_atomically(results, json.dumps(_results(run, len(lines), sums), ensure_ascii=False, indent=2) + "\n")

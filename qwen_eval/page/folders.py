@@ -1,17 +1,15 @@
 """Result folders as the report takes them: figures, tables and items of each run."""
 
 import csv
-import fcntl
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.data.items import BOOLEAN, OBJECT, TEXT, check_row
-from qwen_eval.data.readers import numbered_rows, read_json, read_text
-from qwen_eval.errors import UserError, one_line
-from qwen_eval.reporting.samples import unpacked
+from qwen_eval.data.readers import read_text
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.finished import read_records, read_run, unfinished
 
 Cells = list[dict[str, Any]]
 FIGURE = ("value", "ci95_low", "ci95_high", "n")
@@ -61,15 +59,15 @@ class Run:
         return ("chat" if self.settings["chat"] else "base") + ("" if shots is None else f", {shots}-shot")
 
 
-def read_runs(given: Iterable[Path], unfinished: bool = False) -> list[Run]:
-    """Every run in these folders, at any depth, each once; those of a benchmark together. unfinished: take runs that
-    are not at their end, too.
+def read_runs(given: Iterable[Path], with_unfinished: bool = False) -> list[Run]:
+    """Every run in these folders, at any depth, each once; those of a benchmark together. with_unfinished: take runs
+    that are not at their end, too.
 
     Raises UserError, in one line, for a folder without results, a run that is not at its end, and files that cannot be
     read.
     """
     folders = {place.resolve(): place for path in given for place in run_folders(path)}
-    runs = [read_run(folder, unfinished) for folder in folders.values()]
+    runs = [read_page_run(folder, with_unfinished) for folder in folders.values()]
     benchmarks = list(dict.fromkeys(run.benchmark for run in runs))
     return sorted(runs, key=lambda run: benchmarks.index(run.benchmark))
 
@@ -88,56 +86,18 @@ def run_folders(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_run(folder: Path, unfinished: bool = False) -> Run:
-    results, samples = folder / "results.json", folder / "samples.jsonl"
-    going = samples.exists() and in_use(samples)
-    if going or not results.exists():
-        records = read_records(samples)
+def read_page_run(folder: Path, with_unfinished: bool = False) -> Run:
+    state = unfinished(folder)
+    if state and with_unfinished and (folder / "samples.jsonl").exists():
+        records = list(read_records(folder / "samples.jsonl").values())
         count = "1 item is" if len(records) == 1 else f"{len(records):,} items are"
-        state = "is still going" if going else "was stopped before its end (no results.json)"
-        if not unfinished:
-            next_step = "wait for it" if going else "start its command again"
-            raise UserError(f"{folder}: this run {state}; {next_step}, or show it as it is with --unfinished")
-        return Run(folder, {}, records=records, notes=[f"unfinished: this run {state}; {count} there, no figures"])
-    run = Run(folder, checked_results(results), read_tables(folder / "table.csv"), read_grid(folder / "grid.csv"))
-    if not samples.exists():
-        run.notes.append("samples.jsonl is not in the folder: its items cannot be shown")
-        return run
-    run.records = read_records(samples)
-    run.differ = differing(run.records, folder / "disagreements.txt")
-    run.notes += count_notes(run)
-    return run
-
-
-def in_use(samples: Path) -> bool:
-    """Whether a run writes this file right now: it holds a lock on it (reporting/journal.py)."""
-    with open(samples, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def checked_results(path: Path) -> dict[str, Any]:
-    results = check_row(
-        read_json(path), {"benchmark": TEXT, "model": TEXT, "scores": OBJECT, "manifest": OBJECT}, f"{path}"
-    )
-    for name, score in results["scores"].items():
-        check_row(score, ("n",), f"{path}: the score {name!r}")
-    return results
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The items; of several lines of an item the last counts, and a last line that a kill has cut does not."""
-    text = read_text(path)
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for where, row in numbered_rows(text[: text.rfind("\n") + 1], path, {"id": TEXT, "correct": BOOLEAN}):
-        try:
-            found[row["id"], row.get("sample", 0)] = unpacked(row)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{where} is damaged ({one_line(error)})") from error
-    return list(found.values())
+        return Run(folder, {}, records=records, notes=[f"unfinished: {state}; {count} there, no figures"])
+    if state:
+        raise UserError(f"{folder}: {state}, or show it as it is with --unfinished")
+    run = read_run(folder)
+    records = list(run.records().values())
+    tables, grid = read_tables(folder / "table.csv"), read_grid(folder / "grid.csv")
+    return Run(folder, run.results, tables, grid, records, differing(records, folder / "disagreements.txt"))
 
 
 def differing(records: Iterable[Mapping[str, Any]], listed: Path) -> frozenset[str]:
@@ -145,19 +105,6 @@ def differing(records: Iterable[Mapping[str, Any]], listed: Path) -> frozenset[s
     if listed.exists():
         return frozenset(read_text(listed).split("\n")) - {""}
     return frozenset(row["id"] for row in records if row["correct"] != row.get("correct_robust", row["correct"]))
-
-
-def count_notes(run: Run) -> list[str]:
-    """Says so where the folder holds more items than the figures are of: `--limit` and such leave others there."""
-    scores = run.results["scores"].values()
-    largest = max((score["n"] for score in scores if isinstance(score["n"], int)), default=0)
-    flags = [name for name in ("limit", "sample", "subjects") if run.results["manifest"].get(name)]
-    items = len({row["id"] for row in run.records})
-    if not flags or items <= largest or any(score.get("row", {}).get("metric") == "ppl" for score in scores):
-        return []
-    return [
-        f"the figures are of at most {largest:,} items (--{', --'.join(flags)}); the folder holds {items:,}, all listed"
-    ]
 
 
 def read_tables(path: Path) -> dict[str, Cells]:

@@ -4,33 +4,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.data.items import BOOLEAN, TEXT, WHOLE, Item, Kind, check_row
-from qwen_eval.data.readers import numbered_rows
-from qwen_eval.errors import UserError, disk_error, one_line
+from qwen_eval.data.items import Item
+from qwen_eval.errors import UserError
+from qwen_eval.reporting.finished import read_lines
 from qwen_eval.stats import paired
 
 
 def mark_name(name: str, sample: int) -> str:
     """The name of an item's sample in a paired comparison."""
     return f"{name}#{sample}"
-
-
-def read_samples(path: Path, fields: Mapping[str, Kind]) -> list[tuple[str, dict[str, Any]]]:
-    """The finished lines of a samples.jsonl as they are there, each with where it stands; `sample` is 0 where a line
-    has none. A last line that a kill has cut does not count.
-
-    fields: those that a line must have. Raises UserError that names file and line.
-    """
-    with disk_error(path):
-        data = path.read_bytes()
-    try:
-        text = data[: data.rfind(b"\n") + 1].decode("utf-8-sig")
-        return [
-            (where, check_row({"sample": 0, **row}, {"sample": WHOLE}, where))
-            for where, row in numbered_rows(text, path, fields)
-        ]
-    except (UnicodeDecodeError, UserError) as error:
-        raise UserError(f"{path} is not a samples.jsonl of this harness ({one_line(error)})") from error
 
 
 class Baseline:
@@ -42,9 +24,8 @@ class Baseline:
         path = folder / "samples.jsonl"
         if not path.exists():
             raise UserError(f"--baseline {folder} has no samples.jsonl")
-        fields = {"id": TEXT, "correct": BOOLEAN}
         # of several lines of an item the last counts
-        self.marks = {mark_name(row["id"], row["sample"]): row["correct"] for _, row in read_samples(path, fields)}
+        self.marks = {mark_name(row["id"], row["sample"]): row["correct"] for _, row in read_lines(path)}
 
     def check(self, items: Iterable[Item]) -> None:
         """Raises UserError when there is nothing to compare."""

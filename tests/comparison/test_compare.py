@@ -221,7 +221,7 @@ def emptied(path: Path) -> Path:
     ("make", "said"),
     [
         (emptied, "holds no results"),
-        (unfinished, "has samples.jsonl but no results.json: the run is not finished"),
+        (unfinished, "was stopped before its end (no results.json); start its command again"),
         (broken, "line 1: 'correct' is \"yes\", not true or false"),
         (torn, "results.json is not JSON"),
         (no_items, "samples.jsonl is empty"),

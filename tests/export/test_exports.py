@@ -243,7 +243,7 @@ def test_a_folder_that_is_no_finished_run_is_one_line(finished, script, tmp_path
     going = tmp_path / "going"
     shutil.copytree(finished, going)
     (going / "results.json").unlink()
-    fails(going, "is still going, or was stopped")
+    fails(going, "was stopped before its end (no results.json); start its command again")
     (finished / "results.json").write_text("{}")
     fails(finished, "results.json is not one of this harness")
 

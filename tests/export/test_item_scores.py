@@ -14,7 +14,7 @@ import pytest
 def finished(benchmark: str, *names: str) -> Finished:
     """A run with such figures, of no items."""
     scores = {name: {"value": 50.0, "n": 2, "ci95": None, "row": {"metric": name}} for name in names}
-    return Finished(Path("out"), {"benchmark": benchmark, "model": "m", "scores": scores, "manifest": {}}, Path("none"))
+    return Finished(Path("out"), {"benchmark": benchmark, "model": "m", "scores": scores, "manifest": {}})
 
 
 def scores_of(run: Finished, **record) -> dict[str, tuple[float, bool]]:

@@ -38,7 +38,11 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
+    """Other items, all of which the figures are of."""
     (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results["items"] = {"whole": len(lines), "answered": len(lines)}
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
 
 @pytest.fixture
