@@ -26,9 +26,9 @@ from qwen_eval.reporting.tables import Grid
 from qwen_eval.reporting.terminal import show
 from qwen_eval.reproduction import layout
 from qwen_eval.reproduction.plan import TYPICAL_REPLY, Step, Work, measured_speed, shown_time, work_of
-from qwen_eval.reproduction.tables import TABLES, CardTable, Part, script_module
+from qwen_eval.reproduction.tables import TABLES, CardTable, Part
 from qwen_eval.run import make_run, make_setting
-from qwen_eval.runner import entered, finish, flag_parser, make_target
+from qwen_eval.runner import entered, finish, make_target
 from qwen_eval.target import Target
 
 NOT_HERE = ("-k", "--num-fewshot", "--rescore", "--baseline", "--subjects")  # each run has its own
@@ -96,10 +96,7 @@ def main() -> int:
 
 def words_of(part: Part, checkpoint: str, rest: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The flags of one run, and those words that its script does not know."""
-    module = script_module(part.script)
-    main_class = "ReAct" if part.script == "plugin" else part.made_by
-    known = flag_parser(getattr(module, main_class)(), module.__doc__)
-    return known.parse_known_args(["-c", checkpoint, *part.flags, *rest])
+    return part.flag_parser().parse_known_args(["-c", checkpoint, *part.flags, *rest])
 
 
 def target_of(checkpoint: str, part: Part, rest: Sequence[str]) -> Target:

@@ -245,7 +245,7 @@ def _from_hub(hub: Hub, asked: bool) -> Path:
         what = f"no folder or file {hub.repo!r}, and it" if asked else f"no -d given, and {hub.repo}"
         raise UserError(
             f"{what} could not be fetched from {place} ({one_line(error)[:160]}); "
-            f"give the official data with -d, or set HF_ENDPOINT to a mirror"
+            f"give the official data with -d{'' if uses_modelscope() else ', or set HF_ENDPOINT to a mirror'}"
         ) from error
 
 

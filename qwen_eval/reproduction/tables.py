@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from qwen_eval.benchmark import Benchmark
+from qwen_eval.cli import OneLineParser
 from qwen_eval.command import scripts
+from qwen_eval.runner import flag_parser
 
 #: results.json of each finished run, by the run's name
 Results = Mapping[str, Mapping[str, Any]]
@@ -21,8 +23,9 @@ Results = Mapping[str, Mapping[str, Any]]
 class Part(NamedTuple):
     """One run of a table.
 
-    name: its folder of results; script: whose flags it takes; made_by: the class of the benchmark in the script, or
-    `package.module:Class`; flags: beyond the user's own; data: what its folder below -d may be called.
+    name: its folder of results; script: the file that it is started by; made_by: the class of the benchmark in the
+    script, or `package.module:Class`; flags: beyond the user's own; data: what its folder below -d may be called;
+    flags_of: the class in the script whose flags it takes, where that is not the benchmark's own.
     """
 
     name: str
@@ -30,6 +33,12 @@ class Part(NamedTuple):
     made_by: str
     flags: Sequence[str] = ()
     data: Sequence[str] = ()
+    flags_of: str = ""
+
+    def flag_parser(self) -> OneLineParser:
+        """The flags of its script."""
+        module = script_module(self.script)
+        return flag_parser(getattr(module, self.flags_of or self.made_by)(), module.__doc__)
 
     def benchmark(self) -> Benchmark:
         place, _, name = self.made_by.rpartition(":")
@@ -54,18 +63,19 @@ class Section(NamedTuple):
 
 
 class CardTable(NamedTuple):
-    """chat: of chat models (else of base models); about: what it shows, in a few words."""
+    """chat: of chat models (else of base models); about: what it shows, in a few words; columns: title of a section ->
+    column -> cell, none where rows and columns follow from what was run (perplexity)."""
 
     name: str
     about: str
     chat: bool
     parts: Sequence[Part]
-    columns: Mapping[str, Mapping[str, Cell]]  # title of a section -> column -> cell
+    columns: Mapping[str, Mapping[str, Cell]]
 
     def sections(self, results: Results) -> list[Section]:
         """What the table shows of one checkpoint."""
-        if self.name == "long_context_ppl":
-            return perplexities(results.get("ppl", {}).get("scores", {}))
+        if not self.columns:
+            return perplexities(results.get(PPL.name, {}).get("scores", {}))
         return [Section(title, list(columns), {"": list(columns.values())}) for title, columns in self.columns.items()]
 
 
@@ -87,9 +97,8 @@ def perplexities(scores: Mapping[str, Any]) -> list[Section]:
     """A row per configuration, a column per length, as far as the run has them."""
     ways = dict.fromkeys(name.rpartition("/seq_")[0] for name in scores)
     lengths = sorted({int(name.rpartition("/seq_")[2]) for name in scores})
-    rows = {
-        "" if way == "none" else f"+ {way}": [Cell("ppl", f"{way}/seq_{length}") for length in lengths] for way in ways
-    }
+    cells = {way: [Cell(PPL.name, f"{way}/seq_{length}") for length in lengths] for way in ways}
+    rows = {"" if way == "none" else f"+ {way}": row for way, row in cells.items()}
     return [Section("perplexity by length in tokens", [f"{length:,}" for length in lengths], rows)]
 
 
@@ -108,8 +117,8 @@ VCSUM = Part("vcsum", "vcsum", "VCSUM", data=("vcsum",))
 PPL = Part("ppl", "ppl", "Perplexity", data=("arxiv", "ppl", "longtext"))
 REACT = Part("plugin", "plugin", "ReAct", data=("plugin", "tool_use"))
 AGENT = "qwen_eval.benchmarks.hf_agent.benchmark"
-AGENT_RUN = Part("hf_agent_run", "plugin", f"{AGENT}:AgentRun", ("--hf-agent", "run"), ("hf_agent",))
-AGENT_CHAT = Part("hf_agent_chat", "plugin", f"{AGENT}:AgentChat", ("--hf-agent", "chat"), ("hf_agent",))
+AGENT_RUN = Part("hf_agent_run", "plugin", f"{AGENT}:AgentRun", ("--hf-agent", "run"), ("hf_agent",), "ReAct")
+AGENT_CHAT = Part("hf_agent_chat", "plugin", f"{AGENT}:AgentChat", ("--hf-agent", "chat"), ("hf_agent",), "ReAct")
 INTERPRETER = Part("code_interpreter", "code_interpreter", "CodeInterpreter", data=("code_interpreter",))
 
 

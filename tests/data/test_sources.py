@@ -1,7 +1,9 @@
 """Where data comes from and which items of it are run."""
 
 import shutil
+import sys
 import tarfile
+import types
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -175,3 +177,23 @@ def test_limit_and_sample_together() -> None:
 def test_no_items() -> None:
     with pytest.raises(UserError, match="empty"):
         subset([], None, None, 0)
+
+
+@pytest.mark.parametrize("hub", ["", "modelscope"])
+def test_a_hub_that_gives_nothing_names_what_helps_there(monkeypatch, hub):
+    def fails(*words, **flags):
+        raise OSError("no network")
+
+    monkeypatch.setenv("QWEN_EVAL_HUB", hub)
+    monkeypatch.setattr(sources, "need", lambda *extras: None)
+    module = types.ModuleType("modelscope.hub.snapshot_download")
+    monkeypatch.setattr(module, "dataset_snapshot_download", fails, raising=False)
+    for name in ("modelscope", "modelscope.hub"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fails)
+    with pytest.raises(UserError) as error:
+        locate(None, HUB, ["test"])
+    place = "ModelScope" if hub else "the Hugging Face hub"
+    assert f"could not be fetched from {place} (no network); give the official data with -d" in str(error.value)
+    assert ("HF_ENDPOINT" in str(error.value)) == (not hub)

@@ -57,6 +57,7 @@ PACKINGS = {
     "Int4, one group, asymmetric": {"bits": 4, "group": -1, "symmetric": False},
     "Int4, desc_act": {"bits": 4, "group": 32, "desc_act": True},
     "Int8, desc_act, asymmetric, v2": {"bits": 8, "group": 64, "desc_act": True, "symmetric": False, "v2": True},
+    "Int2, asymmetric": {"bits": 2, "group": 32, "symmetric": False},
     "Int4, v2": {"bits": 4, "group": 64, "v2": True},
 }
 IDS = torch.tensor([[5, 17, 99, 4, 3, 60, 8]])
