@@ -125,7 +125,8 @@ def test_a_run_that_is_still_going_is_named_among_finished_ones(compare, tmp_pat
         run_of_marks(tmp_path / side / "math", marks(N), benchmark="math")
     (tmp_path / "b/math/results.json").unlink()
     ended = compare(tmp_path / "a", tmp_path / "b")
-    assert f"not compared: {tmp_path}/b/math has samples.jsonl but no results.json" in ended.out
+    stopped = "this run was stopped before its end (no results.json); start its command again"
+    assert f"not compared: {tmp_path}/b/math: {stopped}" in ended.out
     assert "only in A, not compared: math" in ended.out
 
 

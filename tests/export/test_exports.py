@@ -239,7 +239,7 @@ def test_a_folder_that_is_no_finished_run_is_one_line(finished, script, tmp_path
 
     fails(tmp_path / "nowhere", "is no folder of results")
     (tmp_path / "empty").mkdir()
-    fails(tmp_path / "empty", "has no results.json")
+    fails(tmp_path / "empty", ": it holds no results of a run: no results.json and no samples.jsonl")
     going = tmp_path / "going"
     shutil.copytree(finished, going)
     (going / "results.json").unlink()

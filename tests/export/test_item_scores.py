@@ -35,7 +35,7 @@ def test_the_mean_over_the_items_of_a_figure_is_the_figure(script, tmp_path, run
     assert script(*run, "-o", tmp_path / "out").status == 0
     found = read_finished(tmp_path / "out")
     values = defaultdict(list)
-    for record in found.records():
+    for record in found.records().values():
         for score in item_scores(found, record):
             values[score.figure.name].append(score.value)
     assert values.keys() == {figure.name for figure in found.figures}
@@ -100,7 +100,7 @@ def test_figures_are_exported_with_the_items_that_they_are_of(script, tmp_path):
     assert script(*flags, "--limit", "1").status == 0
     found = read_finished(tmp_path)
     assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 15
-    assert len(list(found.records())) == found.figures[0].n == 5 and found.whole == 99
+    assert len(found.records()) == found.figures[0].n == 5 and found.whole == 99
 
 
 def test_a_folder_whose_run_was_started_again_and_is_not_finished_is_one_line(script, tmp_path):

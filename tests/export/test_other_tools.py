@@ -114,7 +114,7 @@ def test_inspect_reads_every_sample(theirs, runs):
         run = read_finished(runs / name)
         assert log["status"] == "success"
         assert log["metrics"] == pytest.approx({figure.name: figure.share for figure in run.figures})
-        for record in run.records():
+        for record in run.records().values():
             scores, prompt, gold = log["samples"][f"{record['id']}#{record['sample']}"]
             assert (prompt, gold) == (record["prompt"], record["gold"])
             for score in item_scores(run, record):
@@ -138,4 +138,4 @@ def test_lm_evaluation_harness_finds_and_tabulates_the_files(runs):
             assert arrow == ("↓" if figure.lower_is_better else "↑") and value == pytest.approx(figure.share, abs=1e-4)
         samples = utils.get_latest_filename(utils.get_sample_results_filenames(files))
         assert utils.get_file_task_name(Path(samples).name) == run.benchmark
-        assert len(pandas.read_json(samples, lines=True)) == len(list(run.records()))
+        assert len(pandas.read_json(samples, lines=True)) == len(run.records())
