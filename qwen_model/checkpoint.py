@@ -13,7 +13,7 @@ import re
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,9 +58,11 @@ class Tensor(NamedTuple):
     dtype: str
 
 
-def checkpoint_folder(path: str | Path) -> Path:
+def checkpoint_folder(path: str | Path, files: Sequence[str] | None = None) -> Path:
     """The folder of a checkpoint: `path` itself, or the local copy of a hub id (`owner/name`), fetched if need be. A
     folder of the hub's cache (`models--owner--name`) stands for the snapshot in it.
+
+    files: patterns of those that are fetched (a tokenizer's, without weights); None: all that a model needs.
 
     Raises:
         CheckpointError: neither a folder nor a model on the hub.
@@ -79,7 +81,11 @@ def checkpoint_folder(path: str | Path) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(str(path), ignore_patterns=NOT_FETCHED))
+        return Path(
+            huggingface_hub.snapshot_download(
+                str(path), allow_patterns=None if files is None else list(files), ignore_patterns=NOT_FETCHED
+            )
+        )
     except Exception as error:  # the hub's client raises whatever its HTTP layer does
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: no such folder, and not to be had from the hub: {reason}") from None

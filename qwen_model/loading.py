@@ -88,8 +88,10 @@ def _tokenizer_class(folder: Path) -> Any:
     """The class that loads the folder's tokenizer, once its files are there."""
     vocab = folder / VOCAB_FILES["vocab_file"]
     # The tokenizer's file alone is enough; a config.json is asked for only to tell another family.
-    is_qwen = vocab.is_file() and not (folder / "config.json").is_file()
-    is_qwen = is_qwen or _model_type(folder) == QWenConfig.model_type
+    alone = not (folder / "config.json").is_file()
+    is_qwen = alone and vocab.is_file()
+    is_other = alone and not is_qwen and (folder / "tokenizer.json").is_file()
+    is_qwen = is_qwen or (not is_other and _model_type(folder) == QWenConfig.model_type)
     files = [vocab] if is_qwen else [folder / name for name in TOKENIZER_FILES]
     there = [file for file in files if file.is_file()]
     if not there:

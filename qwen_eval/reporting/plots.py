@@ -1,4 +1,4 @@
-"""Figures of a run: lines over a logarithmic axis, and a heat map; each as PNG and SVG.
+"""Figures of a run: lines over a logarithmic axis, a heat map, bars in groups; each as PNG and SVG.
 
 The background is transparent, and every colour has a contrast of at least 3 to 1 with a white and with a dark page, so
 that one file serves both. Lines differ in dash and marker too, for print without colour. The colours are those of Okabe
@@ -17,6 +17,7 @@ STYLES = (
     ("#cc79a7", "D", ":"),
     ("#999933", "v", (0, (5, 1, 1, 1, 1, 1))),
 )
+HATCHES = ("", "//", "..", "\\\\", "xx")  # of bars
 
 
 def lines(
@@ -127,6 +128,34 @@ def heat_map(
     axes.set_title(title, color=INK, fontsize=12)
     axes.set_xlabel(x_label, color=INK)
     axes.set_ylabel(y_label, color=INK)
+    _write(figure, stem)
+
+
+def bars(
+    stem: Path,
+    series: Mapping[str, Mapping[str, float]],
+    title: str,
+    y_label: str,
+    base: str,
+) -> None:
+    """Writes `stem`.png and `stem`.svg: a group of bars per name on the x axis, a bar in each per series (name -> x ->
+    y >= 0), and a line at 1, which stands for `base`."""
+    groups = list(dict.fromkeys(x for values in series.values() for x in values))
+    figure, axes = _figure(min(16, max(4.5, 1.2 + 0.24 * len(groups) * (len(series) + 1))), 4.2)
+    width = 0.8 / len(series)
+    for place, (name, values) in enumerate(series.items()):
+        left = [group - 0.4 + width * (place + 0.5) for group in range(len(groups))]
+        heights = [values.get(group, float("nan")) for group in groups]
+        colour = STYLES[place % len(STYLES)][0]
+        axes.bar(left, heights, width, color=colour, hatch=HATCHES[place % len(HATCHES)], edgecolor=INK, label=name)
+    axes.axhline(1, color=INK, linewidth=1.2, linestyle=(0, (1, 2)), label=f"{base} = 1")
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.grid(True, axis="y", color=INK, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_title(title, color=INK, fontsize=12, pad=12)
+    axes.set_ylabel(y_label, color=INK)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10, loc="upper left", bbox_to_anchor=(0, -0.1), ncols=2)
     _write(figure, stem)
 
 

@@ -21,6 +21,7 @@ SCRIPTS = {
         "ipykernel, json5, matplotlib, openpyxl, seaborn are not installed",
     ),
     "ppl": ("plots", "matplotlib is not installed"),
+    "tokenizer": ("plots", "matplotlib is not installed"),
 }
 
 

@@ -1,0 +1,1 @@
+"""How few tokens a tokenizer needs: texts per language, tokenizers, and the figures that compare them."""
