@@ -25,6 +25,7 @@ from qwen_eval.benchmark import (
 )
 from qwen_eval.engines.base import ChoiceRequest, LogLikelihoodRequest, NoReply
 from qwen_eval.engines.decoding import Decoding
+from qwen_eval.engines.fewer_examples import shorter_prompts
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.progress import progress
 from qwen_eval.reporting.manifest import digest
@@ -147,13 +148,17 @@ class ModelAnswers:
         prefills = [request.assistant_prefill for _, request in asked]
         examples = [request.examples for _, request in asked]
         assert self.chat or not any(examples), "examples are turns of a chat; a base model has them in its prompt"
+        requested = [request for _, request in asked]
         prompts = self.engine.encode(
-            [request.prompt for _, request in asked],
+            [request.prompt for request in requested],
             self.chat,
             raw=True,
             assistant_prefill=prefills if any(prefills) else None,
             examples=examples if any(examples) else None,
         )
+        for index, (prompt, left_out) in shorter_prompts(self.engine, self.chat, requested, prompts).items():
+            prompts[index] = prompt
+            asked[index][0].known["examples_left_out"] = left_out
         prompts = [self._fitting(*one, prompt) for one, prompt in zip(asked, prompts, strict=True)]
         seeds = [digest([self.seed, task.item.id, task.item.sample]) for task, _ in asked]
         requests = self.engine.generate_requests(prompts, self.decoding, self.chat, seeds)

@@ -36,13 +36,17 @@ class Generate(NamedTuple):
     assistant_prefill: what of the assistant's turn is there already. examples: turns before the one asked, of a chat
     model only, each the user's text and the assistant's; a first-generation Qwen then gets no system turn, as in the
     published few-shot prompts. Behind either of them the reply comes as it is. max_total_tokens: for prompt and reply
-    together; a longer prompt keeps its last tokens, less the new ones that a reply may have.
+    together; a longer prompt keeps its last tokens, less the new ones that a reply may have. shorter: the same prompt
+    with one example less each; while the prompt has `shorter_from` tokens or more, the next one takes its place, and
+    the record's `examples_left_out` counts them. An endpoint, which shows no tokens, gets the first.
     """
 
     prompt: str
     assistant_prefill: str = ""
     examples: tuple[tuple[str, str], ...] = ()
     max_total_tokens: int | None = None
+    shorter: tuple[str, ...] = ()
+    shorter_from: int | None = None
 
     @property
     def text(self) -> str:

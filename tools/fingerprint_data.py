@@ -48,6 +48,7 @@ class Source(NamedTuple):
 
 
 HENDRYCKS = "hendrycks/test, data.tar (the copy in hiyouga/LLaMA-Factory @ 65ea7a0d, evaluation/mmlu/mmlu.zip)"
+MMLU_PRO = "TIGER-AI-Lab/MMLU-Pro @ f418b116 (the rows in eval_results/model_outputs_Qwen1.5-7B-Chat_5shots.zip)"
 CEVAL = "hkust-nlp/ceval, ceval-exam.zip (the copy in hiyouga/LLaMA-Factory @ 65ea7a0d, evaluation/ceval/ceval.zip)"
 AGENT = "huggingface/transformers @ f071cc07, src/transformers/tools/evaluate_agent.py and prompts.py, as data"
 WMT = "wmt-conference/wmt22-news-systems @ 20240a2e; examples: wmt21-news-systems @ f41750da, newstest2021"
@@ -67,6 +68,7 @@ SETS = {
     "mbpp": Source(
         script("mbpp", "MBPP"), "mbpp", "MBPP test set", "google-research/google-research, mbpp/mbpp.jsonl", 3
     ),
+    "mmlu_pro": Source(script("mmlu_pro", "MMLUPro"), "mmlu_pro", "MMLU-Pro test set", MMLU_PRO),
     "bbh": Source(script("bbh", "BBH"), "bbh", "BBH tasks", "suzgunmirac/BIG-Bench-Hard @ 9ee07bd4"),
     "wmt22": Source(script("wmt22", "WMT22"), "wmt22", "WMT22 general test set", WMT, 50),
     "vcsum": Source(script("vcsum", "VCSUM"), "vcsum", "VCSUM test set", MEETINGS),

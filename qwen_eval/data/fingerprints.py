@@ -89,8 +89,9 @@ def read_official(name: str) -> OfficialSet | None:
     marks = {}
     for subject, text in found["subjects"].items():
         parts = _unpacked(text)
-        ids = found["ids"].get(subject) or {"before": f"{subject}/", "numbers": range(len(parts))}
-        names = (f"{ids['before']}{number}" for number in ids["numbers"])
+        ids = found["ids"].get(subject) or {"before": f"{subject}/", "numbers": [[0, len(parts)]]}
+        numbers = (number for first, count in ids["numbers"] for number in range(first, first + count))
+        names = (f"{ids['before']}{number}" for number in numbers)
         marks[subject] = dict(zip(names, parts, strict=True))
     examples = {subject: _unpacked(text) for subject, text in found["examples"].items()}
     return OfficialSet(found["title"], found["sha256"], marks, examples, found["examples_called"])
@@ -102,7 +103,7 @@ def write_official(path: Path, official: OfficialSet, source: str) -> None:
     for subject, marks in official.marks.items():
         if list(marks) != [f"{subject}/{number}" for number in range(len(marks))]:
             before = next(iter(marks)).rpartition("/")[0] + "/"
-            ids[subject] = {"before": before, "numbers": [int(name.removeprefix(before)) for name in marks]}
+            ids[subject] = {"before": before, "numbers": _runs(int(name.removeprefix(before)) for name in marks)}
     known = {
         "title": official.title,
         "source": source,
@@ -115,6 +116,17 @@ def write_official(path: Path, official: OfficialSet, source: str) -> None:
     }
     lines = ",\n".join(f"{json.dumps(name)}: {_by_line(value)}" for name, value in known.items())
     path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def _runs(numbers: Iterable[int]) -> list[list[int]]:
+    """The numbers as [first, how many] of each run of consecutive ones."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == sum(runs[-1]):
+            runs[-1][1] += 1
+        else:
+            runs.append([number, 1])
+    return runs
 
 
 def _by_line(value: Any) -> str:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from qwen_eval.data.readers import refuse_pointer
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.extras import need
-from qwen_eval.places import uses_modelscope
+from qwen_eval.places import DEMO, uses_modelscope
 
 from filelock import FileLock
 
@@ -82,6 +82,8 @@ def locate(given: str | None, hub: Hub, holds: str | Sequence[str], file_ok: boo
             return path
         raise UserError(f"{path} is a file; -d wants the folder that holds {_first_name(patterns)}, or its archive")
     if given and (given.count("/") != 1 or given.startswith((".", "/", "~"))):
+        if given_path(given).parent == DEMO / "data":
+            raise UserError(f"the demo has no samples of {given_path(given).name}; -d names the data")
         raise UserError(f"no such file or folder: {given}")
     source = Hub(given, hub.file) if given else hub
     fetched = _from_hub(source, given is not None)

@@ -17,6 +17,7 @@ from qwen_eval.stats import Z95
 #: where the official data of a benchmark are on the hub: id and split
 HUB_DATA = {
     "mmlu": ("cais/mmlu", "test"),
+    "mmlu_pro": ("TIGER-Lab/MMLU-Pro", "test"),
     "ceval": ("ceval/ceval-exam", "val"),
     "cmmlu": ("haonan-li/cmmlu", "test"),
     "gsm8k": ("openai/gsm8k", "test"),

@@ -21,6 +21,7 @@ from qwen_eval.reporting.reported import COLUMNS, Row
 #: What a card may call a benchmark, in small letters and digits only: part behind the `/` of a hub id, or plain name.
 DATASETS = {
     "mmlu": "mmlu hendryckstest",
+    "mmlu_pro": "mmlupro",
     "ceval": "cevalexam ceval cevalvalid",
     "cmmlu": "cmmlu",
     "gsm8k": "gsm8k",

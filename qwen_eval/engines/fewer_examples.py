@@ -1,0 +1,27 @@
+"""Prompts that are asked with fewer examples because they are long, as some published scripts do it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from qwen_eval.model_requests import Generate
+
+
+def shorter_prompts(
+    engine: Any, chat: bool, requests: Sequence[Generate], prompts: Sequence[Any]
+) -> dict[int, tuple[Any, int]]:
+    """By the number of a request: the encoded prompt that takes the place of its too long one, and how many examples
+    that leaves out. See `Generate.shorter`. prompts: of the requests, as the engine encodes them."""
+    found: dict[int, tuple[Any, int]] = {}
+    long = [number for number, prompt in enumerate(prompts) if _too_long(engine, requests[number], prompt)]
+    left_out = 0
+    while long := [number for number in long if left_out < len(requests[number].shorter)]:
+        encoded = engine.encode([requests[number].shorter[left_out] for number in long], chat, raw=True)
+        left_out += 1
+        found |= {number: (prompt, left_out) for number, prompt in zip(long, encoded, strict=True)}
+        long = [number for number in long if _too_long(engine, requests[number], found[number][0])]
+    return found
+
+
+def _too_long(engine: Any, request: Generate, prompt: Any) -> bool:
+    limit = request.shorter_from
+    return limit is not None and len(engine.last_tokens(prompt, limit - 1)) < len(prompt)
