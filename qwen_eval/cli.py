@@ -10,6 +10,7 @@ from qwen_eval.errors import redacted
 
 ENGINES = ("local", "openai")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
+KV_CACHES = ("auto", "int8")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -147,6 +148,12 @@ def parser(
         type=_window,
         metavar="SPEC",
         help="window attention: off, on, a first window (2048), or one a layer (512,1024,full) (default: off)",
+    )
+    add(
+        "--kv-cache",
+        choices=KV_CACHES,
+        default="auto",
+        help="int8: keys and values in 8 bits, first-generation Qwen's published way (default: from the checkpoint)",
     )
     add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local; openai: --base-url)")
     add("--base-url", metavar="URL", help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1")

@@ -111,6 +111,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         "chat": setting.chat,
         **benchmark.protocol(setting),
         **target.long_context,
+        **target.kv_cache,
     }
     if decoding is not None:
         settings["decoding"] = {**decoding._asdict(), "seed": flags.seed if decoding.temperature else None}

@@ -43,15 +43,17 @@ class Target:
         self.checkpoint: Path | None = None
         self.endpoint: str | None = None  # the address, without secrets
         self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
+        self.kv_cache: dict[str, str] = {}  # a setting where it is int8
         if self.replies is None and args.engine == "openai":
             self._check_endpoint()
         elif self.replies is None:
             from qwen_eval.checkpoints import resolve_checkpoint
-            from qwen_eval.engines.local.placement import check_attention, resolve_long_context
+            from qwen_eval.engines.local.placement import check_attention, resolve_kv_cache, resolve_long_context
             from qwen_model.loading import check_checkpoint
 
             self.checkpoint = resolve_checkpoint(args.checkpoint_path)
             self.long_context = resolve_long_context(self.checkpoint, **long_context_flags(args))
+            self.kv_cache = resolve_kv_cache(self.checkpoint, args.kv_cache)
             check_checkpoint(self.checkpoint)  # before data is fetched
             check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
         own = (
@@ -77,6 +79,8 @@ class Target:
         self.endpoint = public_url(self.args.base_url)
         if any(value is not None for value in long_context_flags(self.args).values()):
             raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine")
+        if self.args.kv_cache != "auto":
+            raise UserError("--kv-cache wants the local engine; a server chooses its own")
         if self.args.attn_implementation is not None:
             raise UserError("--attn-implementation wants the local engine; a server chooses its own")
 
@@ -179,7 +183,9 @@ class Target:
         elif self._engine is None:
             assert self.checkpoint is not None
             how = (args.dtype, args.device, args.batch_size, args.attn_implementation)
-            self._engine = self._engines.local(self.checkpoint, *how, **long_context_flags(args))
+            self._engine = self._engines.local(
+                self.checkpoint, *how, kv_cache=args.kv_cache, **long_context_flags(args)
+            )
         return self._engine
 
     def engine_notes(self) -> list[str]:

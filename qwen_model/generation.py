@@ -105,14 +105,17 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """As in transformers; the dynamic cache that it would make is bounded where windows are on."""
+        """As in transformers; the dynamic cache that it would make is ours where windows are on, or int8."""
         given = model_kwargs.get(CACHE)
+        if self.quantises_cache:
+            _check_int8(generation_config)
         if generation_config.prefill_chunk_size and model_kwargs.get("ntk_alpha") is None and not _held(given):
             model_kwargs["ntk_alpha"] = self._whole_prompt_alphas(generation_config, model_kwargs)
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
         made = model_kwargs.get(CACHE)
         switches = model_kwargs.get("long_context") or self.long_context
-        if given is None and type(made) is DynamicCache and switches.window_attn is not None:
+        own = switches.window_attn is not None or self.quantises_cache
+        if given is None and type(made) is DynamicCache and own:
             bounded = self.new_cache(switches, offloading=made.offloading)
             model_kwargs[CACHE] = bounded
             if generation_config.is_assistant:  # its guesses may be taken back
@@ -172,3 +175,10 @@ class QWenGeneration(QWenPreTrainedModel, GenerationMixin):
 def _held(cache: Cache | None) -> int:
     """Tokens that a cache holds already."""
     return 0 if cache is None else int(cache.get_seq_length())
+
+
+def _check_int8(config: Any) -> None:
+    """ValueError where `generate` would reorder an int8 cache, or give a prompt another scale than published."""
+    for name, plain in (("num_beams", 1), ("prefill_chunk_size", None), ("prompt_lookup_num_tokens", None)):
+        if (value := getattr(config, name, None)) not in (plain, None):
+            raise ValueError(f"{name}={value} does not work with the int8 KV cache (use_cache_quantization)")

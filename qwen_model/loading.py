@@ -21,6 +21,7 @@ from . import fit
 from .checkpoint import CheckpointError, checkpoint_folder, read_json, readable, refuse_pointer
 from .configuration import QWenConfig
 from .gptq import packing_of
+from .int8_cache import choose_kv_cache
 from .long_context import given_switches
 from .modeling import QWenLMHeadModel
 from .tokenization import VOCAB_FILES, QWenTokenizer
@@ -221,6 +222,7 @@ def load_model(
     use_dynamic_ntk: bool | None = None,
     use_logn_attn: bool | None = None,
     window_attn: Any = None,
+    kv_cache: str = "auto",
 ) -> Any:
     """A causal LM (a PreTrainedModel with `generate`) in evaluation mode.
 
@@ -233,6 +235,7 @@ def load_model(
         device_map: accelerate's, such as "auto".
         use_dynamic_ntk, use_logn_attn, window_attn: long-context switches of first-generation Qwen, see
             `long_context.resolve`; None as the checkpoint has them.
+        kv_cache: "int8" is the published cache in 8 bits of first-generation Qwen, "auto" as the checkpoint has it.
 
     Raises:
         CheckpointError: anything wrong with the checkpoint, or switches that do not fit it.
@@ -242,6 +245,7 @@ def load_model(
     config = load_config(folder)
     is_qwen = isinstance(config, QWenConfig)
     try:
+        choose_kv_cache(config, kv_cache)
         switches = given_switches(config, use_dynamic_ntk, use_logn_attn, window_attn)
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from None

@@ -28,6 +28,7 @@ from .chat import QWenChat
 from .configuration import QWenConfig
 from .devices import META, at, moved_to
 from .gptq import pack_layers, packing_of
+from .int8_cache import Int8Cache
 from .keywords import CACHE, by_name, check_keywords, one_cache
 from .layers import QWenBlock, QWenRMSNorm, eager_attention
 from .long_context import OFF, LongContext
@@ -57,8 +58,6 @@ class QWenModel(QWenPreTrainedModel):
         super().__init__(config)
         if config.use_dynamic_ntk or config.use_logn_attn:
             config.training_length()
-        if config.use_cache_quantization:
-            raise ValueError("config.json: use_cache_quantization is not supported; set it to false")
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         self.drop = nn.Dropout(config.emb_dropout_prob)
         self.h = nn.ModuleList([QWenBlock(config, layer_idx) for layer_idx in range(config.num_hidden_layers)])
@@ -144,8 +143,7 @@ class QWenModel(QWenPreTrainedModel):
             if cache is not None and int(cache.get_seq_length()):
                 raise ValueError("a filled cache cannot go on under gradient checkpointing: switch one of them off")
             use_cache, cache = False, None
-        if use_cache and cache is None:
-            cache = self.new_cache(OFF if self.training else long_context)
+        cache = self.cache_of_call(cache, bool(use_cache), OFF if self.training else long_context)
         past = int(cache.get_seq_length()) if cache is not None else 0
         columns = past + embeds.shape[1]
 
@@ -166,6 +164,8 @@ class QWenModel(QWenPreTrainedModel):
             cache.long_context, cache.sequences = switches, numbers  # type: ignore[attr-defined]
         if isinstance(cache, WindowCache):
             cache.count_padding(padding, embeds.shape[1])
+        elif isinstance(cache, Int8Cache):
+            cache.expect(padding, embeds.shape[1], last_positions, embeds.device)
         beyond = self._beyond(position_ids, columns, switches)
         if numbers is not None and not past:
             kwargs["position_ids"] = position_ids  # flash attention reads off them where sequences start

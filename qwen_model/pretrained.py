@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration import QWenConfig
 from .gptq import GPTQLinear
+from .int8_cache import Int8Cache
 from .layers import QWenAttention, QWenBlock
 from .long_context import LongContext, resolve
 from .rope import ntk_alpha
@@ -36,6 +39,11 @@ class QWenPreTrainedModel(PreTrainedModel):
     _keep_in_fp32_modules_strict = ["scales"]  # noqa: RUF012
     _long_context: LongContext | None = None
 
+    def __init__(self, config: QWenConfig, *args: Any, **kwargs: Any) -> None:
+        if config.use_cache_quantization and config._attn_implementation is None:
+            config._attn_implementation = "eager"  # as published: it has no other attention over this cache
+        super().__init__(config, *args, **kwargs)
+
     def _init_weights(self, module: torch.nn.Module) -> None:
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, GPTQLinear) and not getattr(module.g_idx, "_is_hf_initialized", False):
@@ -54,10 +62,33 @@ class QWenPreTrainedModel(PreTrainedModel):
     def long_context(self, switches: LongContext | None) -> None:
         self.base_model._long_context = switches and switches.check(self.config)  # type: ignore[assignment]
 
+    @property
+    def quantises_cache(self) -> bool:
+        """Whether keys and values are in 8 bits (`use_cache_quantization`); never while training."""
+        return self.config.use_cache_quantization and not self.training
+
+    def cache_of_call(self, given: Cache | None, wanted: bool, long_context: LongContext | None) -> Cache | None:
+        """The cache that a call goes through: the given one or, where one is wanted, a new one. Keys and values in 8
+        bits are so without a cache as well.
+
+        Raises:
+            ValueError: the given one would keep them in another way.
+        """
+        if given is None:
+            return self.new_cache(long_context) if wanted or self.quantises_cache else None
+        if self.quantises_cache and not isinstance(given, Int8Cache):
+            raise ValueError(
+                f"the model's KV cache is int8 (use_cache_quantization), and a {type(given).__name__} is not: "
+                "give model.new_cache(), or none"
+            )
+        return given
+
     def new_cache(self, long_context: LongContext | None = None, offloading: bool = False) -> DynamicCache:
         """An empty cache for these switches (default: the model's): with windows on, each layer holds no more than its
-        window reaches, and the cache belongs to the switches for good."""
+        window reaches, and the cache belongs to the switches for good. A cache in 8 bits holds all columns."""
         switches = (long_context or self.long_context).check(self.config)
+        if self.quantises_cache:
+            return Int8Cache(self.config.num_hidden_layers, offloading)
         if switches.window_attn is None:
             return DynamicCache(config=self.config, offloading=offloading)
         return WindowCache(switches, self.config.num_hidden_layers, offloading)

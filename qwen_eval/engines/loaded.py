@@ -23,15 +23,16 @@ class Engines:
         device: str | None,
         rows: int | None,
         attn_implementation: str | None,
-        **long_context: Any,
+        **switches: Any,
     ) -> Engine[Any, Any]:
-        """The model of this checkpoint; loaded, unless the last one was loaded in the same way."""
+        """The model of this checkpoint; loaded, unless the last one was loaded in the same way. switches: those of
+        `load_model`."""
         from qwen_eval.engines.local.engine import LocalEngine
 
-        made_of = (checkpoint, dtype, device, rows, attn_implementation, repr(sorted(long_context.items())))
+        made_of = (checkpoint, dtype, device, rows, attn_implementation, repr(sorted(switches.items())))
         if self._local is None or made_of != self._made_of:
             self._local = None  # its memory is needed
-            self._local = LocalEngine(checkpoint, dtype, device, rows, attn_implementation, **long_context)
+            self._local = LocalEngine(checkpoint, dtype, device, rows, attn_implementation, **switches)
             self._made_of = made_of
         return self._local
 

@@ -43,4 +43,8 @@ def departures(target: Target, decoding: Decoding | None, fixed: Mapping[str, An
 
         own, given = resolve_switches(load_config(target.checkpoint))._asdict(), target.long_context["long_context"]
         found += [name for name in SWITCHES if given[name] != own[name]]
+    if target.kv_cache and args.kv_cache != "auto":
+        from qwen_model.loading import load_config
+
+        found += ["kv_cache"] * (not load_config(target.checkpoint).use_cache_quantization)  # type: ignore[arg-type]
     return [f"--{name.replace('_', '-')}" for name in found]

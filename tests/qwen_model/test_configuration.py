@@ -80,11 +80,6 @@ def test_training_length_is_needed_only_where_it_is_used(build):
         build(seq_length=None)
 
 
-def test_cache_quantisation_is_refused(build):
-    with pytest.raises(ValueError, match="use_cache_quantization"):
-        build(use_cache_quantization=True)
-
-
 def test_dtype_rule(monkeypatch):
     auto = {"fp32": False, "torch_dtype": "bfloat16"}
     assert tiny_config(**auto).select_dtype("cpu") == torch.float32

@@ -35,11 +35,15 @@ MAX_GPU_TOKENS = 65536
 # Rows in flight while generating, at most: more gain no speed. Memory may allow fewer.
 CPU_ROWS = 64
 MAX_GPU_ROWS = 1024
+INT8_NOTE = (
+    "the KV cache was int8, whose scale is that of all tokens of a call: each prompt was read whole and by itself "
+    "(no shared prefix, no batch), so that no answer depends on another prompt; that is slower"
+)
 
 
 class LocalEngine:
     """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
-    `long_context`: the switches of `load_model`.
+    `switches`: `kv_cache` and the long-context switches of `load_model`.
 
     `attn_implementation`: the model's own attention function (None: transformers' choice). It reads shared prefixes,
     prompts that share nothing, documents, and replies that are generated one by one. Behind a shared prefix and for
@@ -55,7 +59,7 @@ class LocalEngine:
         device: str | None = None,
         rows: int | None = None,
         attn_implementation: str | None = None,
-        **long_context: Any,
+        **switches: Any,
     ) -> None:
         from qwen_model.loading import load_config, load_model, load_tokenizer
 
@@ -69,7 +73,7 @@ class LocalEngine:
         if device == "cuda" and torch.cuda.device_count() > 1 and too_large(checkpoint):
             placement = {"device_map": "auto"}
         placement["attn_implementation"] = attn_implementation
-        self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement, **long_context).eval()
+        self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement, **switches).eval()
         self.rows = rows
 
     @classmethod
@@ -207,9 +211,11 @@ class LocalEngine:
 
     def notes(self) -> list[str]:
         """What a reader of the figures should know of how they were made, once the model has answered."""
+        from qwen_eval.engines.local.forward import has_int8_cache
         from qwen_eval.engines.local.probe import NOTE
 
-        return [NOTE] if self.__dict__.get("uses_plain_forward") else []
+        plain = [NOTE] if self.__dict__.get("uses_plain_forward") else []
+        return [*plain, INT8_NOTE] if has_int8_cache(self.model) else plain
 
     @cached_property
     def flight_rows(self) -> int:

@@ -22,8 +22,9 @@ class PrefixSharingRules:
         config = model.config.get_text_config()
         self.model = model
         self.qwen = hasattr(model, "ntk_alpha")
-        #: RoPE scaling that depends on the batch's longest row in transformers: such prompts run one by one
-        self.one_by_one = rope_follows_length(config)
+        #: RoPE scaling that depends on the batch's longest row in transformers, and keys whose scale is that of a whole
+        #: call (qwen_model/int8_cache.py): such prompts run one by one
+        self.one_by_one = rope_follows_length(config) or has_int8_cache(model)
         window = getattr(config, "sliding_window", None)
         if self.qwen:  # first-generation Qwen: a prompt within the shortest window is not touched by any
             window = min((size for size in model.long_context.window_attn or () if size is not None), default=None)
@@ -58,6 +59,11 @@ def rope_follows_length(config: Any) -> bool:
     """Whether transformers turns keys by another frequency in a longer text (RoPE scaling `dynamic`, `longrope`)."""
     rope = json.dumps(getattr(config.get_text_config(), "rope_parameters", None) or {}, default=str)
     return '"dynamic"' in rope or '"longrope"' in rope
+
+
+def has_int8_cache(model: Any) -> bool:
+    """Whether a first-generation Qwen's keys and values are in 8 bits: what it says depends on how a prompt is cut."""
+    return bool(getattr(model, "quantises_cache", False))
 
 
 def run_prefix(model: Any, tokens: np.ndarray, alpha: float | None) -> list[Pair]:

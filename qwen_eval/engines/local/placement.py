@@ -78,6 +78,20 @@ def resolve_long_context(checkpoint: Path, **flags: Any) -> dict[str, Any]:
         raise UserError(f"-c {checkpoint}: {error}") from error
 
 
+def resolve_kv_cache(checkpoint: Path, flag: str) -> dict[str, str]:
+    """The setting `kv_cache` where keys and values are in 8 bits, by the flag or the checkpoint; nothing otherwise."""
+    from qwen_model.int8_cache import choose_kv_cache
+    from qwen_model.loading import load_config
+
+    config = load_config(checkpoint)
+    try:
+        choose_kv_cache(config, flag)
+    except ValueError as error:
+        raise UserError(f"-c {checkpoint}: --kv-cache {flag}: {error}") from error
+    is_int8 = config.model_type == "qwen" and config.use_cache_quantization
+    return {"kv_cache": "int8"} if is_int8 else {}
+
+
 def host_memory() -> int:
     """Bytes of the host's memory that are free: by psutil, which comes with accelerate, else as Linux counts them."""
     try:

@@ -49,9 +49,10 @@ def chunk_tokens(length: int, budget: int) -> int:
 
 def allows_chunks(config: Any) -> bool:
     """Whether a text may go through the model in chunks: not where RoPE looks at how much it is given, nor where layers
-    keep another state than keys and values."""
+    keep another state than keys and values, nor where keys get the scale of what is given (an int8 cache)."""
     layers = set(getattr(config.get_text_config(), "layer_types", None) or [])
-    return not rope_follows_length(config) and layers <= {"full_attention", "sliding_attention"}
+    int8 = getattr(config, "use_cache_quantization", False)
+    return not rope_follows_length(config) and not int8 and layers <= {"full_attention", "sliding_attention"}
 
 
 def score(
@@ -92,7 +93,7 @@ class _Text:
     def __init__(self, engine: Any, rules: PrefixSharingRules, request: ScoreRequest, progress: Progress) -> None:
         self.model, self.rules, self.request, self.progress = engine.model, rules, request, progress
         self.whole = not allows_chunks(engine.model.config)
-        # The last token is only predicted; where RoPE looks at how much it is given, it goes in all the same.
+        # The last token is only predicted; where it counts how much is given, it goes in all the same.
         self.given = len(request.tokens) - (not self.whole)
         self.chunk = self.given if self.whole else chunk_tokens(self.given, engine.token_budget)
         self.done = 0
