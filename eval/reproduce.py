@@ -11,24 +11,27 @@ each run that knows them.
 """
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from qwen_eval.cli import OneLineParser
 from qwen_eval.engines.loaded import Engines
-from qwen_eval.errors import UserError, one_line, run_script
-from qwen_eval.reporting.finished import read_run
-from qwen_eval.reporting.tables import Grid
+from qwen_eval.errors import UserError, run_script
 from qwen_eval.reporting.terminal import show
 from qwen_eval.reproduction import layout
-from qwen_eval.reproduction.plan import TYPICAL_REPLY, Step, Work, measured_speed, shown_time, work_of
-from qwen_eval.reproduction.tables import TABLES, CardTable, Part
-from qwen_eval.run import make_run, make_setting
-from qwen_eval.runner import entered, finish, make_target
+from qwen_eval.reproduction.plan import Step
+from qwen_eval.reproduction.runs import (
+    carry_out,
+    check_chat,
+    check_flags,
+    check_names,
+    collected,
+    prepared,
+    say_plan,
+    status,
+    target_of,
+)
+from qwen_eval.reproduction.tables import TABLES, CardTable
 from qwen_eval.target import Target
 
 NOT_HERE = ("-k", "--num-fewshot", "--rescore", "--baseline", "--subjects")  # each run has its own
@@ -64,9 +67,6 @@ def chosen_tables(flags: argparse.Namespace) -> list[CardTable]:
     return list(TABLES.values()) if flags.all else [TABLES[name] for name in dict.fromkeys(flags.table)]
 
 
-# --- preparing ---
-
-
 def main() -> int:
     flags, rest = parse()
     tables, engines = chosen_tables(flags), Engines()
@@ -77,33 +77,18 @@ def main() -> int:
     tables = fitting(tables, targets, flags.all)
     check_flags(tables, rest)
     steps = [
-        prepared(part, checkpoint, flags, rest, engines)
+        prepared(part, checkpoint, flags.eval_data_path, flags.output_dir, rest, engines)
         for checkpoint, target in targets.items()
         for part in dict.fromkeys(part for table in tables if table.chat == target.chat for part in table.parts)
     ]
-    say_plan(steps, flags)
+    say_plan(steps, flags.skip_missing)
     if flags.plan:
         return 0
     started = [step for step in steps if step.made]
     for step in started:
         carry_out(step)
     write_tables(tables, steps, targets, flags.output_dir)
-    failed = [step for step in started if step.problem]
-    for step in failed:
-        print(f"error: {step.part.name} of {step.checkpoint}: {step.problem}", file=sys.stderr)
-    return 2 if failed else 0
-
-
-def words_of(part: Part, checkpoint: str, rest: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags of one run, and those words that its script does not know."""
-    return part.flag_parser().parse_known_args(["-c", checkpoint, *part.flags, *rest])
-
-
-def target_of(checkpoint: str, part: Part, rest: Sequence[str]) -> Target:
-    """The model by itself: its name, and whether it is asked as a chat model. UserError where it cannot be run."""
-    benchmark = part.benchmark()
-    flags, _ = words_of(part, checkpoint, rest)
-    return Target(flags, benchmark.scores_choices)
+    return status(started)
 
 
 def fitting(tables: Sequence[CardTable], targets: dict[str, Target], every: bool) -> list[CardTable]:
@@ -111,126 +96,17 @@ def fitting(tables: Sequence[CardTable], targets: dict[str, Target], every: bool
     if every:
         return [table for table in tables if table.chat in {target.chat for target in targets.values()}]
     for table in tables:
-        for checkpoint, target in targets.items():
-            if target.chat != table.chat:
-                has, wants = ("chat", "base") if target.chat else ("base", "chat")
-                said = f"table {table.name!r} is of {wants} models, and {checkpoint} is a {has} model"
-                raise UserError(f"{said} (--{wants} asks it as one)")
+        check_chat(table, targets)
     return list(tables)
-
-
-def check_flags(tables: Sequence[CardTable], rest: Sequence[str]) -> None:
-    """UserError for a flag that no run of the tables knows."""
-    unknown = [set(words_of(part, "demo", rest)[1]) for table in tables for part in table.parts]
-    if lost := set.intersection(*unknown):
-        first = next(word for word in rest if word in lost)
-        raise UserError(f"no run of these tables knows {first} (--help lists the flags)")
-
-
-def check_names(targets: dict[str, Target]) -> None:
-    """UserError where two checkpoints have one name: their results would lie in one folder."""
-    known: dict[str, str] = {}
-    for checkpoint, target in targets.items():
-        if (other := known.setdefault(target.model, checkpoint)) != checkpoint:
-            raise UserError(f"{other} and {checkpoint} are both called {target.model}, and so would their results be")
-
-
-def prepared(part: Part, checkpoint: str, flags: argparse.Namespace, rest: Sequence[str], engines: Engines) -> Step:
-    """The run, ready to ask; or what stands in its way: missing data, a missing package."""
-    own, _ = words_of(part, checkpoint, rest)
-    own.eval_data_path = data_folder(flags.eval_data_path, part)
-    benchmark = part.benchmark()
-    step = Step(part, checkpoint, flags.output_dir)
-    try:
-        target = make_target(benchmark, own, engines)
-        step.folder = own.output_dir = flags.output_dir / target.model / part.name
-        setting = make_setting(benchmark, target)
-        step.made = make_run(benchmark, setting, target, list(benchmark.load(setting)), time.time())
-    except UserError as error:
-        step.problem = one_line(error)
-    return step
-
-
-def data_folder(top: Path | None, part: Part) -> str | None:
-    """A run's folder below -d; None where it has none there (the hub's data, or the demo's own samples)."""
-    if top is None:
-        return None
-    if not top.is_dir():
-        raise UserError(f"-d {top} is no folder; it wants one with mmlu/, ceval/, gsm8k/ ... in it")
-    return next((str(top / name) for name in part.data if (top / name).exists()), None)
-
-
-# --- the plan ---
-
-
-def say_plan(steps: Sequence[Step], flags: argparse.Namespace) -> None:
-    """Print what will be done and about how long it takes. UserError where data is missing, unless --skip-missing."""
-    problems = [step for step in steps if step.problem]
-    if problems and not flags.skip_missing:
-        for step in problems:
-            print(f"cannot start: {step.part.name} of {step.checkpoint}: {step.problem}", file=sys.stderr)
-        raise UserError(f"{len(problems)} of {len(steps)} runs cannot start (above); --skip-missing leaves them out")
-    rows, total = [], 0.0
-    speeds: dict[str, Any] = {}
-    for step in steps:
-        work = work_of(step.made) if step.made else Work(0, 0, 0, 0)
-        seconds = None
-        if step.made and work.open_items and step.made.target.checkpoint is not None:
-            speed = speeds.setdefault(step.checkpoint, None) or measured_speed(step.made.target.engine)
-            speeds[step.checkpoint] = speed
-            seconds = speed.seconds(work)
-            total += seconds
-        counts = [f"{count:,}" for count in work]
-        told = step.problem or (shown_time(seconds) if seconds else "done" if not work.open_items else "not known")
-        rows.append([step.checkpoint, step.part.name, *counts, told])
-    head = ["model", "run", "items", "left to do", "prompt tokens", "reply tokens", "about"]
-    notes = [f"replies are counted as {TYPICAL_REPLY} tokens each; code, judges and formulas take their own time"]
-    show(f"to do: about {shown_time(total)}" if total else "to do", [Grid("", head, rows)], notes)
-
-
-# --- carrying it out ---
-
-
-def carry_out(step: Step) -> None:
-    """Finish a run, or keep what went wrong with it as the step's problem. What is finished stays in its folder."""
-    if step.made is None:
-        return
-    made = replace(step.made, started=time.time())
-    step.made = None  # its model's memory is free when the next one wants it
-    try:
-        with entered(made.benchmark, made.setting) as services:
-            if finish(made, services):
-                step.problem = f"items without a reply; the same command asks them again ({step.folder})"
-    except UserError as error:
-        step.problem = one_line(error)
 
 
 def write_tables(tables: Sequence[CardTable], steps: Sequence[Step], targets: dict[str, Target], output: Path) -> None:
     for table in tables:
-        found: dict[str, dict[str, Any]] = {}
-        notes = []
-        for step in steps:
-            target = targets[step.checkpoint]
-            if step.part in table.parts and target.chat == table.chat:
-                results = read_results(step)
-                found.setdefault(target.model, {})[step.part.name] = results
-                notes += [f"{step.part.name}: {note}" for note in results.get("notes", []) if is_warning(note)]
-                notes += [f"{step.part.name} of {step.checkpoint}: {step.problem}"] if step.problem else []
+        own = [step for step in steps if step.part in table.parts and targets[step.checkpoint].chat == table.chat]
+        found, notes = collected(own, targets)
         folder = output / "tables" / table.name
-        grids = layout.write(table, found, list(dict.fromkeys(notes)), folder)
-        show(f"{table.name}: {table.about}", grids, [*dict.fromkeys(notes), f"written to {folder}"])
-
-
-def read_results(step: Step) -> dict[str, Any]:
-    """What the run has written; nothing of one that did not come to its end: the file may be an earlier run's."""
-    if step.problem:
-        return {}
-    return dict(read_run(step.folder).results)
-
-
-def is_warning(note: str) -> bool:
-    """Whether a run's note says why a verdict is weaker than it might be."""
-    return any(word in note for word in ("never `reproduced`", "no verdict", "subset", "gave no reply"))
+        grids = layout.write(table, found, notes, folder)
+        show(f"{table.name}: {table.about}", grids, [*notes, f"written to {folder}"])
 
 
 if __name__ == "__main__":

@@ -83,19 +83,29 @@ def _figure(score: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**same, "ci95_low": low, "ci95_high": high, "source": score.get("reported_source")}
 
 
-def write(table: CardTable, found: Mapping[str, Results], notes: Sequence[str], folder: Path) -> list[Grid]:
-    """table.md, table.tex, table.csv and table.json in the folder; returns what stands on the screen."""
+def write(
+    table: CardTable,
+    found: Mapping[str, Results],
+    notes: Sequence[str],
+    folder: Path,
+    more: Sequence[Grid] = (),
+    more_json: Mapping[str, Any] | None = None,
+) -> list[Grid]:
+    """table.md, table.tex, table.csv and table.json in the folder; returns what stands on the screen.
+
+    more: further tables of table.md; more_json: further fields of table.json.
+    """
     from pandas import DataFrame
 
     folder.mkdir(parents=True, exist_ok=True)
     made, rows = grids(table, found), figures(table, found)
-    write_atomically(folder / "table.md", markdown(f"{table.name}: {table.about}", made, notes))
+    write_atomically(folder / "table.md", markdown(f"{table.name}: {table.about}", [*made, *more], notes))
     write_atomically(folder / "table.tex", latex(made))
     frame = DataFrame(rows, columns=CSV_HEAD, dtype=object)
     write_atomically(folder / "table.csv", str(frame.to_csv(index=False, lineterminator="\n")))
-    written = {"table": table.name, "figures": rows, "notes": list(notes)}
+    written = {"table": table.name, "figures": rows, **(more_json or {}), "notes": list(notes)}
     write_atomically(folder / "table.json", json.dumps(written, ensure_ascii=False, indent=2) + "\n")
-    return made
+    return [*made, *more]
 
 
 def latex(made: Sequence[Grid]) -> str:

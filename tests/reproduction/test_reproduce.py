@@ -8,10 +8,10 @@ from pathlib import Path
 from qwen_eval.engines.local.engine import LocalEngine
 from qwen_eval.reproduction.layout import grids, latex
 from qwen_eval.reproduction.plan import shown_time
+from qwen_eval.reproduction.runs import words_of
 from qwen_eval.reproduction.tables import TABLES, script_module
 
 import pytest
-import reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,7 +167,7 @@ def test_every_table_names_runs_and_figures_that_exist():
         for part in table.parts:
             module = script_module(part.script)
             assert part.benchmark().name and module.__doc__, (name, part.name)
-            _, unknown = reproduce.words_of(part, "demo", [])
+            _, unknown = words_of(part, "demo", [])
             assert unknown == []
         cells = [cell for columns in table.columns.values() for cell in columns.values()]
         assert {cell.part for cell in cells} <= {part.name for part in table.parts}
