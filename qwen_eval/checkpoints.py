@@ -30,10 +30,28 @@ def resolve_checkpoint(given: str, flag: str = "-c", files: Sequence[str] | None
     try:
         return checkpoint_folder(given, files)
     except CheckpointError as error:
-        hint = (
-            "; check the name, set HF_ENDPOINT to a mirror, or QWEN_EVAL_HUB=modelscope" if "hub" in str(error) else ""
-        )
-        raise UserError(f"{flag} {error}{hint}") from error
+        hint = "; check the name, set HF_ENDPOINT to a mirror, or --hub modelscope" if "hub" in str(error) else ""
+        raise UserError(f"{flag} {error}{hint}".lstrip()) from error
+
+
+def resolve_with_adapter(given: str, adapter: str | None) -> tuple[Path, Path | None]:
+    """The folders of the base model and of its adapter (None: there is none), from -c and --adapter.
+
+    Raises:
+        UserError: one of them cannot be found.
+        CheckpointError: they are not a model and an adapter, or the adapter's base cannot be found.
+    """
+    from qwen_model.adapters import base_and_adapter
+    from qwen_model.loading import CheckpointError
+
+    def base(path: str | Path) -> Path:
+        try:
+            return resolve_checkpoint(str(path), flag="")
+        except UserError as error:
+            raise CheckpointError(str(error)) from error
+
+    folder = resolve_checkpoint(given)
+    return base_and_adapter(folder, adapter and resolve_checkpoint(adapter, "--adapter"), base)
 
 
 def _from_modelscope(given: str, flag: str, files: Sequence[str] | None) -> Path:
@@ -44,5 +62,5 @@ def _from_modelscope(given: str, flag: str, files: Sequence[str] | None) -> Path
         return Path(snapshot_download(given, allow_patterns=None if files is None else list(files)))
     except Exception as error:
         raise UserError(
-            f"{flag} {given}: not to be had from ModelScope ({one_line(error)[:160]}); check the name"
+            f"{flag} {given}: not to be had from ModelScope ({one_line(error)[:160]}); check the name".lstrip()
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qwen_eval.errors import redacted
+from qwen_eval.places import HUBS
 
 ENGINES = ("local", "openai")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
@@ -115,6 +116,7 @@ def parser(
     add = flags.add_argument
     flags.set_defaults(protocol_max_seq_len=max_seq_len)
     add("-c", "--checkpoint-path", metavar="CHECKPOINT", help="hub id, folder, `demo` or `demo-chat`")
+    add("--adapter", metavar="ADAPTER", help="a PEFT adapter (LoRA) on -c: hub id or folder; -c ADAPTER finds its base")
     add("-d", "--eval-data-path", "--eval_data_path", metavar="DATA", help="official folder or archive, or a hub id")
     if shots is not None:
         chat = "" if chat_shots is None or chat_shots == shots else f"; {chat_shots} for chat"
@@ -164,6 +166,7 @@ def parser(
         help="the attention function of the model (default: transformers' choice for it); behind a shared prefix and "
         "for replies in batches, the engine's own attention takes its place",
     )
+    add("--hub", choices=HUBS, help="where checkpoints and data come from (default: QWEN_EVAL_HUB, else huggingface)")
     add("--device", help="cuda, cuda:1, cpu, mps ... (default: cuda if there is one)")
     add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/{benchmark}")
     add("--overwrite", action="store_true", help="drop what the output folder has and run everything again")

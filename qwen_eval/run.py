@@ -105,7 +105,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
     whole = max(len(loaded), official or 0)
     data = compare_data(benchmark, setting, loaded)
     fixed = benchmark.decoding(setting)
-    decoding = None if fixed is None else resolve_decoding(target.checkpoint, fixed, flags)
+    decoding = None if fixed is None else resolve_decoding(target.generation_folder, fixed, flags)
     settings = {
         "benchmark": benchmark.name,
         "chat": setting.chat,

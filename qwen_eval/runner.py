@@ -124,10 +124,10 @@ def answer_all(made: Run, services: ServiceAnswers) -> None:
 
 
 def _say_what_to_know(made: Run) -> None:
-    """What one who waits for the answers should know: that a chat checkpoint is asked as base, or the reverse; and
-    after a wrong -d, or when a data set was mended, why finished items are asked again."""
-    if made.target.mode_note:
-        print(f"note: {made.target.mode_note}", file=sys.stderr)
+    """What one who waits for the answers should know: that it is an adapter's model, or a chat checkpoint asked as
+    base; and after a wrong -d, or when a data set was mended, why finished items are asked again."""
+    for note in made.target.model_notes:
+        print(f"note: {note}", file=sys.stderr)
     lines = [item for item in made.items if item.key in made.journal.records]
     if stale := sum(not made.journal.finished(item) for item in lines if item.prompt):
         print(

@@ -9,7 +9,8 @@ from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
 from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError
-from qwen_eval.places import DEMO
+from qwen_eval.extras import need
+from qwen_eval.places import DEMO, choose_hub
 from qwen_eval.reporting import manifest
 from qwen_eval.reporting.cards import read_card
 from qwen_eval.reporting.reported import (
@@ -26,46 +27,65 @@ from qwen_eval.rescore import Replies
 DEMO_MODELS = {"demo": "Qwen-demo", "demo-chat": "Qwen-demo-Chat"}
 
 
+def _shown(name: ModelName) -> str:
+    return name.model + (f"-{name.variant}" if name.variant else "")
+
+
 class Target:
     """Public attributes: `chat`, `model` (its name), `checkpoint` (its folder; None for given replies or an endpoint),
-    `demo` (an embedded model), `endpoint` (the address of a served model), `replies` (those of --rescore)."""
+    `adapter` (the folder of the one on it; None: there is none), `demo` (an embedded model), `endpoint` (the address of
+    a served model), `replies` (those of --rescore)."""
 
     def __init__(self, args: argparse.Namespace, choice: bool = False, engines: Engines | None = None) -> None:
         """choice: the base protocol compares logits, so given replies are read as a chat model's. engines: those of
         several runs, which share a model."""
         if not args.checkpoint_path and not args.rescore:
             raise UserError("no checkpoint: give -c a hub id, a folder or `demo`, or --rescore a file of replies")
+        try:
+            choose_hub(args.hub)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         self.args = args
         self.demo = args.checkpoint_path in DEMO_MODELS
         self.replies = Replies(args.rescore) if args.rescore else None
         self._engines = engines or Engines()
         self._engine: Engine[Any, Any] | None = None
         self.checkpoint: Path | None = None
+        self.adapter: Path | None = None
         self.endpoint: str | None = None  # the address, without secrets
         self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
         self.kv_cache: dict[str, str] = {}  # a setting where it is int8
         if self.replies is None and args.engine == "openai":
             self._check_endpoint()
         elif self.replies is None:
-            from qwen_eval.checkpoints import resolve_checkpoint
-            from qwen_eval.engines.local.placement import check_attention, resolve_kv_cache, resolve_long_context
-            from qwen_model.loading import check_checkpoint
-
-            self.checkpoint = resolve_checkpoint(args.checkpoint_path)
-            self.long_context = resolve_long_context(self.checkpoint, **long_context_flags(args))
-            self.kv_cache = resolve_kv_cache(self.checkpoint, args.kv_cache)
-            check_checkpoint(self.checkpoint)  # before data is fetched
-            check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
+            self._find_checkpoint()
+        if args.adapter and self.adapter is None:
+            raise UserError("--adapter wants a model that runs here: not --rescore, not --engine openai")
         own = (
             ModelName(DEMO_MODELS[args.checkpoint_path])
-            if self.demo
-            else parse_model_name(args.checkpoint_path or args.reported_as or "rescored")
+            if self.demo and not args.adapter
+            else parse_model_name(args.adapter or args.checkpoint_path or args.reported_as or "rescored")
         )
-        self.model = own.model + (f"-{own.variant}" if own.variant else "")
+        self.model = _shown(own)
         self.figures, self.figure_notes = self._figures()  # those that may stand beside its own
         self.name = self._reported_name(own)  # whose
         self.chat = self._is_chat(choice)
-        self.mode_note = self._mode_note()
+        self.model_notes = [note for note in (self._mode_note(), *self._adapter_notes()) if note]
+
+    def _find_checkpoint(self) -> None:
+        """The model's files, examined before any data is fetched."""
+        from qwen_eval.checkpoints import resolve_with_adapter
+        from qwen_eval.engines.local.placement import check_attention, resolve_kv_cache, resolve_long_context
+        from qwen_model.loading import check_checkpoint
+
+        args = self.args
+        self.checkpoint, self.adapter = resolve_with_adapter(args.checkpoint_path, args.adapter)
+        if self.adapter is not None:
+            need("adapters")
+        self.long_context = resolve_long_context(self.checkpoint, **long_context_flags(args))
+        self.kv_cache = resolve_kv_cache(self.checkpoint, args.kv_cache)
+        check_checkpoint(self.checkpoint, self.adapter)
+        check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
 
     def _check_endpoint(self) -> None:
         """A served model is known by its name alone: no folder, no weights."""
@@ -92,7 +112,7 @@ class Target:
         if self.checkpoint is not None:
             from qwen_model.loading import is_chat
 
-            return is_chat(self.checkpoint)
+            return is_chat(self.checkpoint, self.adapter)
         assert self.replies is not None
         if self.args.checkpoint_path:
             return any(word in self.model.lower() for word in ("chat", "instruct"))
@@ -104,7 +124,7 @@ class Target:
             return ""
         from qwen_model.loading import is_chat
 
-        says_chat = is_chat(self.checkpoint)
+        says_chat = is_chat(self.checkpoint, self.adapter)
         if says_chat and not self.chat:
             return f"{self.model} is a chat checkpoint and was asked as a base model (--base)"
         if self.chat and not says_chat:
@@ -116,10 +136,25 @@ class Target:
             )
         return ""
 
+    def _adapter_notes(self) -> list[str]:
+        """What a reader of the figures should know of the adapter, if there is one."""
+        if self.adapter is None:
+            return []
+        from qwen_model.adapters import is_untrained
+
+        base = DEMO_MODELS.get(self.args.checkpoint_path) or _shown(parse_model_name(str(self.checkpoint)))
+        how = "merged into its weights" if self._adapter_identity()["merged"] else "beside its packed weights"
+        notes = [f"{self.model} is an adapter on {base}, {how}"]
+        if is_untrained(self.adapter):
+            notes.append(f"{self.model} was never trained (its lora_B is all zero): the figures are the base's")
+        return notes
+
     def _figures(self) -> tuple[tuple[Row, ...], list[str]]:
         """The reported figures, with what to know of them: those of --reported, of the demo's card, of the cards."""
         if self.args.reported:
             return read_card(self.args.reported)
+        if self.adapter is not None and not self.args.reported_as:
+            return (), []  # its name may be a card's: it is another model all the same
         if self.demo and not self.args.reported_as:
             return read_figures(DEMO / "reported_numbers.csv"), []
         return card_figures(), []
@@ -149,7 +184,7 @@ class Target:
     @property
     def model_id(self) -> str:
         """`Qwen/Qwen-7B`, where -c gives the id of a hub; "" for a folder."""
-        given = str(self.args.checkpoint_path or "")
+        given = str(self.args.adapter or self.args.checkpoint_path or "")
         is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", given) and not given.startswith(".") and not Path(given).exists()
         return given if is_id else ""
 
@@ -169,10 +204,29 @@ class Target:
             "engine": self.args.engine,
             "dtype": resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
             **({} if attention is None else {"attn_implementation": attention}),
+            **({} if self.adapter is None else {"adapter": self._adapter_identity()}),
             "weights_sha256": manifest.files_sha256(self.checkpoint, manifest.WEIGHTS),
             "config_sha256": manifest.files_sha256(self.checkpoint, ("config.json", "generation_config.json")),
             "tokenizer_sha256": manifest.files_sha256(self.checkpoint, manifest.TOKENIZER),
         }
+
+    def _adapter_identity(self) -> dict[str, Any]:
+        """merged: into the weights; False: it stands beside packed ones."""
+        from qwen_model.adapters import IDENTITY, beside_packed
+        from qwen_model.loading import load_config
+
+        assert self.checkpoint is not None and self.adapter is not None
+        merged = not beside_packed(self.adapter, load_config(self.checkpoint))
+        return {"sha256": manifest.files_sha256(self.adapter, IDENTITY), "merged": merged}
+
+    @property
+    def generation_folder(self) -> Path | None:
+        """The folder with the generation_config.json in force."""
+        if self.checkpoint is None:
+            return None
+        from qwen_model.chat_format import generation_folder
+
+        return generation_folder(self.checkpoint, self.adapter)
 
     @property
     def engine(self) -> Engine[Any, Any]:
@@ -184,7 +238,7 @@ class Target:
             assert self.checkpoint is not None
             how = (args.dtype, args.device, args.batch_size, args.attn_implementation)
             self._engine = self._engines.local(
-                self.checkpoint, *how, kv_cache=args.kv_cache, **long_context_flags(args)
+                self.checkpoint, *how, adapter=self.adapter, kv_cache=args.kv_cache, **long_context_flags(args)
             )
         return self._engine
 

@@ -72,8 +72,11 @@ def checkpoint_folder(path: str | Path, files: Sequence[str] | None = None) -> P
     except RuntimeError as error:  # `~` of a user without a home
         raise CheckpointError(f"{path}: no such folder ({error})") from None
     if folder.is_dir():
-        snapshots = [] if (folder / "config.json").exists() else list(folder.glob("snapshots/*/config.json"))
-        return snapshots[0].parent if len(snapshots) == 1 else folder
+        for name in ("config.json", ADAPTER):
+            snapshots = [] if (folder / name).exists() else list(folder.glob(f"snapshots/*/{name}"))
+            if len(snapshots) == 1:
+                return snapshots[0].parent
+        return folder
     if folder.exists():
         raise CheckpointError(f"{path}: a file, not the folder of a checkpoint")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path)):
@@ -105,13 +108,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def model_type(folder: Path) -> str:
+    """The `model_type` of a checkpoint's config.json."""
+    found = read_json(folder / "config.json").get("model_type")
+    if not found:
+        raise CheckpointError(f"{folder / 'config.json'}: no model_type in it")
+    if not isinstance(found, str):
+        raise CheckpointError(f"{folder / 'config.json'}: model_type is {found!r}, not a text")
+    return found
+
+
 @contextlib.contextmanager
 def readable(folder: Path) -> Iterator[Path]:
     """The folder, or where libraries cannot read it as it is, one of links to its files.
 
     That is a path that is not UTF-8 (safetensors refuses it), or a JSON file that begins with a byte order mark, which
     transformers refuses in some files and drops in silence in others: the copy is without it. The settings of an
-    adapter that is not there (`fit` refuses one that is) are left out: with PEFT installed transformers looks for it.
+    adapter are left out: with PEFT installed transformers would look for its base (adapters.py loads adapters).
     """
     left_over = (folder / ADAPTER).is_file()
     marked = [path for path in folder.glob("*.json") if path.is_file() and _begins_with(path, codecs.BOM_UTF8)]
@@ -149,7 +162,7 @@ def what_it_is(folder: Path) -> str:
         base = read_json(folder / ADAPTER).get("base_model_name_or_path")
         return (
             f"; it is a PEFT adapter (LoRA or the like) of {base or 'some model'}, not a whole model: "
-            "merge it into its base model (merge_and_unload), save that, and give its folder"
+            "load it with its base model (--adapter, load_model(base, adapter=...))"
         )
     for pattern, meaning in OTHER_WEIGHTS.items():
         if found := sorted(folder.rglob(pattern)):
@@ -163,8 +176,9 @@ def what_it_is(folder: Path) -> str:
         )
     if broken := sorted(path for path in folder.iterdir() if path.is_symlink() and not path.exists()):
         return f"; {broken[0].name} is a link to a file that is not there: download the checkpoint again"
-    if inner := sorted(path.parent for path in folder.glob("*/config.json")):
-        return f"; a checkpoint is in {inner[-1]}: give that folder"
+    for name, what in (("config.json", "a checkpoint"), (ADAPTER, "a PEFT adapter")):
+        if inner := sorted(path.parent for path in folder.glob(f"*/{name}")):
+            return f"; {what} is in {inner[-1]}: give that folder"
     return ""
 
 
@@ -190,11 +204,11 @@ def weight_files(folder: Path) -> list[Path]:
                 f"{folder}: missing shard {missing[0] if missing else f'(no weight in {found.name})'}"
             )
     for file in files:
-        _check_whole(file)
+        check_whole(file)
     return files
 
 
-def _check_whole(path: Path) -> None:
+def check_whole(path: Path) -> None:
     """Find a truncated or corrupt file by its header and length, without reading the weights."""
     size = path.stat().st_size
     refuse_pointer(path)

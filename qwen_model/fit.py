@@ -65,8 +65,7 @@ def _compare(folder: Path, config: Any, found: Mapping[str, Tensor]) -> None:
         )
     is_qwen = isinstance(config, QWenConfig)
     try:
-        with torch.device("meta"):
-            model = QWenLMHeadModel(config) if is_qwen else AutoModelForCausalLM.from_config(config)
+        model = on_meta(config)
     except Exception as error:
         if is_qwen:
             raise CheckpointError(f"{folder}: {error}") from error
@@ -90,7 +89,26 @@ def _compare(folder: Path, config: Any, found: Mapping[str, Tensor]) -> None:
         refuse_unused(folder, found.keys() - wanted.keys(), wanted_layers)
 
 
-def refuse_misshaped(folder: Path, wrong: list[tuple[str, Any, Any]]) -> None:
+def on_meta(config: Any) -> Any:
+    """The model of a configuration, without memory for its weights."""
+    with torch.device("meta"):
+        is_qwen = isinstance(config, QWenConfig)
+        return QWenLMHeadModel(config) if is_qwen else AutoModelForCausalLM.from_config(config)
+
+
+def check_loaded(folder: Path, config: Any, info: dict[str, Any]) -> None:
+    """Make what transformers only warns of an error."""
+    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    if getattr(config, "gptq", None) is not None:  # `examine` has looked at these
+        missing = {name for name in missing if not name.endswith(".g_idx")}
+        unexpected = {name for name in unexpected if not name.endswith(".bias")}
+    refuse_misshaped(folder, sorted(info["mismatched_keys"]))
+    refuse_missing(folder, missing)
+    wanted_layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    refuse_unused(folder, unexpected, wanted_layers)
+
+
+def refuse_misshaped(folder: Path | str, wrong: list[tuple[str, Any, Any]]) -> None:
     if wrong:
         shown = ", ".join(f"{name} {tuple(found)} instead of {tuple(want)}" for name, found, want in wrong[:3])
         raise CheckpointError(f"{folder}: {len(wrong)} weights of a wrong shape: {shown}")

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import is_accelerate_available
 from transformers.utils import logging as transformers_logging
 
-from . import fit
-from .checkpoint import CheckpointError, checkpoint_folder, read_json, readable, refuse_pointer
+from . import adapters, fit
+from .chat_format import check_generation, generation_folder, is_chat
+from .checkpoint import CheckpointError, checkpoint_folder, model_type, read_json, readable, refuse_pointer
 from .configuration import QWenConfig
 from .gptq import packing_of
 from .int8_cache import choose_kv_cache
@@ -61,22 +62,14 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _model_type(folder: Path) -> str:
-    model_type = read_json(folder / "config.json").get("model_type")
-    if not model_type:
-        raise CheckpointError(f"{folder / 'config.json'}: no model_type in it")
-    if not isinstance(model_type, str):
-        raise CheckpointError(f"{folder / 'config.json'}: model_type is {model_type!r}, not a text")
-    return model_type
-
-
 def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer of a checkpoint: QWenTokenizer for first-generation Qwen, else transformers' own.
+    """The tokenizer of a checkpoint: QWenTokenizer for first-generation Qwen, else transformers' own. Of an adapter it
+    is that of its base.
 
     Raises:
         CheckpointError: no such folder, or no usable tokenizer in it.
     """
-    folder = checkpoint_folder(path)
+    folder, _ = adapters.base_and_adapter(path)
     cls = _tokenizer_class(folder)
     try:
         with _quiet(), readable(folder) as place:
@@ -92,7 +85,7 @@ def _tokenizer_class(folder: Path) -> Any:
     alone = not (folder / "config.json").is_file()
     is_qwen = alone and vocab.is_file()
     is_other = alone and not is_qwen and (folder / "tokenizer.json").is_file()
-    is_qwen = is_qwen or (not is_other and _model_type(folder) == QWenConfig.model_type)
+    is_qwen = is_qwen or (not is_other and model_type(folder) == QWenConfig.model_type)
     files = [vocab] if is_qwen else [folder / name for name in TOKENIZER_FILES]
     there = [file for file in files if file.is_file()]
     if not there:
@@ -110,15 +103,15 @@ def load_config(path: str | Path) -> Any:
         CheckpointError: no config.json, an invalid one, or one of a model that transformers has no causal-LM class for.
     """
     folder = checkpoint_folder(path)
-    model_type = _model_type(folder)
-    if model_type not in transformers.CONFIG_MAPPING:
+    kind = model_type(folder)
+    if kind not in transformers.CONFIG_MAPPING:
         raise CheckpointError(
-            f"{folder}: transformers {transformers.__version__} has no class for model_type {model_type!r}, "
+            f"{folder}: transformers {transformers.__version__} has no class for model_type {kind!r}, "
             "and code from a checkpoint is never run"
         )
     try:
         with _quiet(), readable(folder) as place:
-            config = _with_known_dtype(folder, model_type) or AutoConfig.from_pretrained(place, trust_remote_code=False)
+            config = _with_known_dtype(folder, kind) or AutoConfig.from_pretrained(place, trust_remote_code=False)
     except CheckpointError:
         raise
     except Exception as error:
@@ -127,7 +120,7 @@ def load_config(path: str | Path) -> Any:
     if isinstance(config, QWenConfig) and config.gptq is None:
         _add_packing(folder, config)
     if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise CheckpointError(f"{folder}: model_type {model_type!r} is not a causal language model")
+        raise CheckpointError(f"{folder}: model_type {kind!r} is not a causal language model")
     return config
 
 
@@ -142,7 +135,7 @@ def _add_packing(folder: Path, config: QWenConfig) -> None:
         config.gptq = {"quant_method": "gptq", **settings}
 
 
-def _with_known_dtype(folder: Path, model_type: str) -> Any:
+def _with_known_dtype(folder: Path, kind: str) -> Any:
     """The configuration of a file whose dtype transformers cannot read (`torch.bfloat16`, `bf16`); else None."""
     content = read_json(folder / "config.json")
     stored = {name: content[name] for name in ("torch_dtype", "dtype") if isinstance(content.get(name), str)}
@@ -155,22 +148,28 @@ def _with_known_dtype(folder: Path, model_type: str) -> Any:
             )
     if all(hasattr(torch, text) for text in stored.values()):
         return None
-    return transformers.CONFIG_MAPPING[model_type].from_dict({**content, **known})
+    return transformers.CONFIG_MAPPING[kind].from_dict({**content, **known})
 
 
-def check_checkpoint(path: str | Path) -> None:
+def check_checkpoint(path: str | Path, adapter: str | Path | None = None) -> None:
     """Examine a checkpoint by its configuration and its files' headers, in a moment and without its weights: what is
-    certain to fail is known before anything else is fetched or loaded.
+    certain to fail is known before anything else is fetched or loaded. adapter: the PEFT adapter that is to go on it.
 
     Raises:
-        CheckpointError: anything wrong with it.
+        CheckpointError: anything wrong with one of them, or they do not belong together.
     """
-    folder = checkpoint_folder(path)
+    folder, on_it = adapters.base_and_adapter(path, adapter) if adapter else (checkpoint_folder(path), None)
     config = load_config(folder)
     with _quiet():
         fit.examine(folder, config)
-    _check_generation(folder)
-    ids = load_tokenizer(folder).vocab_size
+        if on_it is not None:
+            adapters.examine(on_it, folder, config)
+    check_generation(folder)
+    tokenizer = load_tokenizer(folder)
+    if on_it is not None:
+        check_generation(on_it)
+        _check_adapters_tokenizer(on_it, folder, tokenizer)
+    ids = tokenizer.vocab_size
     embedded = getattr(config.get_text_config(), "vocab_size", None)
     if isinstance(embedded, int) and ids > embedded:
         raise CheckpointError(
@@ -178,16 +177,25 @@ def check_checkpoint(path: str | Path) -> None:
         )
 
 
-def _check_loaded(folder: Path, config: Any, info: dict[str, Any]) -> None:
-    """Make what transformers only warns of an error."""
-    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
-    if getattr(config, "gptq", None) is not None:  # `fit.examine` has looked at these
-        missing = {name for name in missing if not name.endswith(".g_idx")}
-        unexpected = {name for name in unexpected if not name.endswith(".bias")}
-    fit.refuse_misshaped(folder, sorted(info["mismatched_keys"]))
-    fit.refuse_missing(folder, missing)
-    wanted_layers = getattr(config.get_text_config(), "num_hidden_layers", None)
-    fit.refuse_unused(folder, unexpected, wanted_layers)
+def _check_adapters_tokenizer(adapter: Path, folder: Path, tokenizer: Any) -> None:
+    """Refuse an adapter that was trained with other tokens than its base has, whose tokenizer is in use."""
+    vocab = VOCAB_FILES["vocab_file"]
+    if isinstance(tokenizer, QWenTokenizer):
+        same = not (adapter / vocab).is_file() or (adapter / vocab).read_bytes() == (folder / vocab).read_bytes()
+    elif any((adapter / name).is_file() for name in TOKENIZER_FILES):
+        try:
+            with _quiet(), readable(adapter) as place:
+                own = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        except Exception as error:
+            raise CheckpointError(f"{adapter}: the adapter's tokenizer does not load: {error}") from error
+        same = own.get_vocab() == tokenizer.get_vocab()
+    else:
+        same = True
+    if not same:
+        raise CheckpointError(
+            f"{adapter}: the tokenizer beside the adapter has other tokens than that of {folder}: merge the adapter "
+            "into its base (merge_and_unload), save model and tokenizer, and give that folder"
+        )
 
 
 def _dtype(dtype: str | torch.dtype, config: Any, device: torch.device | str | None) -> Any:
@@ -200,19 +208,6 @@ def _dtype(dtype: str | torch.dtype, config: Any, device: torch.device | str | N
     return DTYPES[dtype]
 
 
-def _check_generation(folder: Path) -> None:
-    """Refuse a generation_config.json whose fields would end or format replies in another way than it means to."""
-    path = folder / "generation_config.json"
-    content = read_json(path) if path.is_file() else {}
-    if (chat_format := content.get("chat_format")) not in (None, "raw", "chatml"):
-        raise CheckpointError(f"{path}: chat_format is {chat_format!r}, not 'raw' or 'chatml'")
-    for name in ("eos_token_id", "pad_token_id"):
-        ids = content.get(name)
-        for one in ids if isinstance(ids, list) and name == "eos_token_id" else [ids]:
-            if one is not None and (type(one) is not int or one < 0):
-                raise CheckpointError(f"{path}: {name} is {ids!r}, not a token's id")
-
-
 def load_model(
     path: str | Path,
     dtype: str | torch.dtype = "auto",
@@ -223,11 +218,12 @@ def load_model(
     use_logn_attn: bool | None = None,
     window_attn: Any = None,
     kv_cache: str = "auto",
+    adapter: str | Path | None = None,
 ) -> Any:
     """A causal LM (a PreTrainedModel with `generate`) in evaluation mode.
 
     Args:
-        path: folder or hub id.
+        path: folder or hub id; of a PEFT adapter, too, which then says what its base model is.
         dtype: "auto" is `QWenConfig.select_dtype` for first-generation Qwen, the checkpoint's dtype for others.
         device: default CUDA if there is one, else the CPU; not with `device_map`.
         attn_implementation: "sdpa", "eager", "flash_attention_2", "flex_attention" or a registered name; default
@@ -236,12 +232,13 @@ def load_model(
         use_dynamic_ntk, use_logn_attn, window_attn: long-context switches of first-generation Qwen, see
             `long_context.resolve`; None as the checkpoint has them.
         kv_cache: "int8" is the published cache in 8 bits of first-generation Qwen, "auto" as the checkpoint has it.
+        adapter: folder or hub id of a PEFT adapter that goes on the model (adapters.py).
 
     Raises:
-        CheckpointError: anything wrong with the checkpoint, or switches that do not fit it.
+        CheckpointError: anything wrong with the checkpoint or adapter, or switches that do not fit it.
         ValueError: an unknown dtype.
     """
-    folder = checkpoint_folder(path)
+    folder, on_it = adapters.base_and_adapter(path, adapter)
     config = load_config(folder)
     is_qwen = isinstance(config, QWenConfig)
     try:
@@ -257,6 +254,8 @@ def load_model(
         raise (error if dtype != "auto" else CheckpointError(f"{folder}: {error}")) from None
     with _quiet():
         quantised = fit.examine(folder, config)
+        if on_it is not None:
+            adapters.examine(on_it, folder, config)
     options: dict[str, Any] = {"dtype": torch_dtype, "attn_implementation": attn_implementation}
     options["device_map"] = device_map
     if device_map is None and str(device) != "cpu" and is_accelerate_available():
@@ -277,7 +276,9 @@ def load_model(
     except Exception as error:
         how = f"a checkpoint quantised with {quantised}, and transformers" if quantised else "the model"
         raise CheckpointError(f"{folder}: {how} does not load{' it here' if quantised else ''}: {error}") from error
-    _check_loaded(folder, config, info)
+    fit.check_loaded(folder, config, info)
+    if on_it is not None:
+        model = _with_adapter(model, folder, on_it)
     model.config._name_or_path = str(folder)
     if switches is not None:
         model.long_context = switches
@@ -286,20 +287,11 @@ def load_model(
     return model.eval()
 
 
-def is_chat(path_or_model: str | Path | PreTrainedModel) -> bool:
-    """Whether a checkpoint is a chat model.
-
-    First-generation Qwen: generation_config.json says chat_format "chatml". Others: the tokenizer has a chat template.
-    """
-    if isinstance(path_or_model, PreTrainedModel):
-        if path_or_model.config.model_type == QWenConfig.model_type:
-            return getattr(path_or_model.generation_config, "chat_format", None) == "chatml"
-        path_or_model = path_or_model.config._name_or_path
-    folder = checkpoint_folder(path_or_model)
-    if _model_type(folder) == QWenConfig.model_type:
-        generation = folder / "generation_config.json"
-        return generation.is_file() and read_json(generation).get("chat_format") == "chatml"
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
-        return True
-    tokenizer_config = folder / "tokenizer_config.json"
-    return tokenizer_config.is_file() and bool(read_json(tokenizer_config).get("chat_template"))
+def _with_adapter(model: Any, folder: Path, adapter: Path) -> Any:
+    """The model with an adapter's weights, and its settings of generation where it has such."""
+    with _quiet():
+        model = adapters.apply(model, adapter)
+    if (place := generation_folder(folder, adapter)) != folder:
+        check_generation(place)
+        model.generation_config = GenerationConfig.from_pretrained(place)
+    return model

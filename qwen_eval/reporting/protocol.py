@@ -35,7 +35,7 @@ def departures(target: Target, decoding: Decoding | None, fixed: Mapping[str, An
     if args.max_seq_len != args.protocol_max_seq_len:
         found.append("max_seq_len")
     if fixed is not None:
-        plain = resolve(target.checkpoint, fixed, argparse.Namespace())
+        plain = resolve(target.generation_folder, fixed, argparse.Namespace())
         found += [name for name in DECODING if getattr(decoding, name) != getattr(plain, name)]
     if target.checkpoint is not None and target.long_context:
         from qwen_model.loading import load_config

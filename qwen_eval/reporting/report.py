@@ -178,7 +178,7 @@ def _score_json(run: Run, line: tables.Line, shots: int | None, split: str) -> d
 
 def _notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str) -> list[str]:
     records, target = run.records, run.target
-    notes = [target.mode_note] if target.mode_note else []
+    notes = [*target.model_notes]
     notes += [run.data.note] if run.data else []
     notes += target.figure_notes + _data_version_notes(run, lines, shots, split)
     notes += target.replies.notes() if target.replies is not None else []

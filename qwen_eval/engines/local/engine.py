@@ -43,7 +43,7 @@ INT8_NOTE = (
 
 class LocalEngine:
     """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
-    `switches`: `kv_cache` and the long-context switches of `load_model`.
+    `switches`: `adapter`, `kv_cache` and the long-context switches of `load_model`.
 
     `attn_implementation`: the model's own attention function (None: transformers' choice). It reads shared prefixes,
     prompts that share nothing, documents, and replies that are generated one by one. Behind a shared prefix and for
