@@ -77,21 +77,25 @@ def test_text_and_multiple_choice_need_the_core_alone(installed, core_only: Path
     [
         (("-d", "docs.parquet"), "data"),
         (("--engine", "openai", "--base-url", "http://localhost:9/v1"), "endpoints"),
+        (("--adapter", "lora"), "adapters"),
     ],
 )
-def test_parquet_files_and_endpoints_name_their_extra(
+def test_parquet_files_endpoints_and_adapters_name_their_extra(
     installed, core_only: Path, tmp_path: Path, flags: tuple[str, ...], extra: str
 ) -> None:
     (tmp_path / "docs.parquet").write_bytes(b"PAR1")
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora/adapter_config.json").write_text("{}")
     flags = ("-c", "demo", *flags, "-o", str(tmp_path / "out"))
     ended = installed.run(installed.command, "gsm8k", *flags, cwd=tmp_path, PYTHONPATH=str(core_only))
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
     assert ended.stderr.endswith(f"not installed; pip install 'qwen-eval[{extra}]'\n")
 
 
-def test_modelscope_names_its_extra(installed, core_only: Path, tmp_path: Path) -> None:
-    variables = {"PYTHONPATH": str(core_only), "QWEN_EVAL_HUB": "modelscope"}
-    ended = installed.run(installed.command, "mmlu", "-c", "qwen/Qwen-7B", cwd=tmp_path, **variables)
+@pytest.mark.parametrize("flags", [(), ("--hub", "modelscope")], ids=["variable", "flag"])
+def test_modelscope_names_its_extra(installed, core_only: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    variables = {"PYTHONPATH": str(core_only), "QWEN_EVAL_HUB": "" if flags else "modelscope"}
+    ended = installed.run(installed.command, "mmlu", "-c", "qwen/Qwen-7B", *flags, cwd=tmp_path, **variables)
     assert ended.stderr == "error: modelscope is not installed; pip install 'qwen-eval[modelscope]'\n"
 
 

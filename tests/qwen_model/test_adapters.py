@@ -294,7 +294,7 @@ def test_a_base_that_is_none(adapter, tmp_path):
 
 
 def test_a_folder_above_an_adapter_is_told_where_it_is(adapter, tmp_path):
-    with pytest.raises(CheckpointError, match="a PEFT adapter is in .*adapter: give that folder"):
+    with pytest.raises(CheckpointError, match=r"a PEFT adapter is in .*adapter: give that folder"):
         check_checkpoint(tmp_path)
 
 
