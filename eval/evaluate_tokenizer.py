@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from qwen_eval.benchmarks.compression import texts
 from qwen_eval.benchmarks.compression.measure import Count, Size, measure, ratio_interval
 from qwen_eval.benchmarks.compression.tokenizers import BYTES, Tokenizer
-from qwen_eval.checkpoints import DEMO_FOLDERS
-from qwen_eval.cli import OneLineParser, positive
+from qwen_eval.checkpoints import DEMO_FOLDERS, use_hub
+from qwen_eval.cli import OneLineParser, add_hub, positive
 from qwen_eval.data.sources import file_sha256
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extras import need
@@ -55,6 +55,7 @@ def parse() -> argparse.Namespace:
     add("--languages", type=names, default=(), metavar="A,B", help="only these languages")
     add("--limit", type=positive, metavar="N", help="the first N documents of each language")
     add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/tokenizer")
+    add_hub(flags)
     add("--debug", action="store_true", help="show tracebacks")
     return flags.parse_args()
 
@@ -96,6 +97,7 @@ class Measured(NamedTuple):
 def main() -> int:
     flags, started = parse(), time.time()
     need("plots")
+    use_hub(flags.hub)
     demo = flags.checkpoint_path in DEMO_FOLDERS
     tokenizers = load(flags.checkpoint_path, flags.against or [BYTES if demo else XLM_R])
     if demo and flags.eval_data_path is None:

@@ -7,10 +7,22 @@ from pathlib import Path
 
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.extras import need
-from qwen_eval.places import DEMO, uses_modelscope
+from qwen_eval.places import DEMO, choose_hub, uses_modelscope
 
 # The embedded models, by what -c says.
 DEMO_FOLDERS = {"demo": "base", "demo-chat": "chat"}
+
+
+def use_hub(name: str | None) -> None:
+    """Take checkpoints and data from this hub from now on (--hub); None: from that of QWEN_EVAL_HUB.
+
+    Raises:
+        UserError: the variable names none.
+    """
+    try:
+        choose_hub(name)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def resolve_checkpoint(given: str, flag: str = "-c", files: Sequence[str] | None = None) -> Path:

@@ -166,7 +166,7 @@ def parser(
         help="the attention function of the model (default: transformers' choice for it); behind a shared prefix and "
         "for replies in batches, the engine's own attention takes its place",
     )
-    add("--hub", choices=HUBS, help="where checkpoints and data come from (default: QWEN_EVAL_HUB, else huggingface)")
+    add_hub(flags)
     add("--device", help="cuda, cuda:1, cpu, mps ... (default: cuda if there is one)")
     add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/{benchmark}")
     add("--overwrite", action="store_true", help="drop what the output folder has and run everything again")
@@ -184,6 +184,12 @@ def parser(
     add("--push-to-hub", metavar="REPO", help="open a pull request with the figure in a model's repository (off)")
     add("--debug", action="store_true", help="show tracebacks, and three prompts as they go in")
     return flags
+
+
+def add_hub(flags: argparse.ArgumentParser) -> None:
+    """`--hub`, which `checkpoints.use_hub` puts in force."""
+    told = "where checkpoints and data come from (default: QWEN_EVAL_HUB, else huggingface)"
+    flags.add_argument("--hub", choices=HUBS, help=told)
 
 
 def add_data_version(flags: argparse.ArgumentParser, versions: Sequence[str]) -> None:

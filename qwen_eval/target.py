@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.checkpoints import resolve_with_adapter, use_hub
 from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
 from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError
 from qwen_eval.extras import need
-from qwen_eval.places import DEMO, choose_hub
+from qwen_eval.places import DEMO
 from qwen_eval.reporting import manifest
 from qwen_eval.reporting.cards import read_card
 from qwen_eval.reporting.reported import (
@@ -41,10 +42,7 @@ class Target:
         several runs, which share a model."""
         if not args.checkpoint_path and not args.rescore:
             raise UserError("no checkpoint: give -c a hub id, a folder or `demo`, or --rescore a file of replies")
-        try:
-            choose_hub(args.hub)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        use_hub(args.hub)
         self.args = args
         self.demo = args.checkpoint_path in DEMO_MODELS
         self.replies = Replies(args.rescore) if args.rescore else None
@@ -74,7 +72,6 @@ class Target:
 
     def _find_checkpoint(self) -> None:
         """The model's files, examined before any data is fetched."""
-        from qwen_eval.checkpoints import resolve_with_adapter
         from qwen_eval.engines.local.placement import check_attention, resolve_kv_cache, resolve_long_context
         from qwen_model.loading import check_checkpoint
 

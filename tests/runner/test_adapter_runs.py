@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from qwen_eval import checkpoints, extras
+from qwen_eval import checkpoints, extras, places
 from qwen_model.loading import load_tokenizer
 from tests.qwen_model.gptq_packing import packed_copy
 from tests.qwen_model.peft_training import train
@@ -181,11 +181,12 @@ def test_the_base_of_an_adapter_comes_from_the_hub_in_use(script, trained, tmp_p
     (adapter / "adapter_config.json").write_text(json.dumps({**content, "base_model_name_or_path": "Qwen/Qwen-1_8B"}))
     asked: list[str] = []
 
-    def fetched(given: str, flag: str) -> Path:
+    def fetched(given: str, *_: object) -> Path:
         asked.append(given)
         return DEMO
 
     monkeypatch.setattr(checkpoints, "_from_modelscope", fetched)
+    monkeypatch.setattr(places, "_chosen", None)  # and so again behind this test
     ended = script("mmlu", "-c", adapter, "--hub", "modelscope", *MMLU, "--limit", 1, "-o", tmp_path / "out")
     assert ended.status == 0, ended.err
     assert set(asked) == {"Qwen/Qwen-1_8B"}
