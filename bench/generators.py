@@ -74,41 +74,14 @@ class Ours(_Generator):
 
     def export(self, folder: str) -> None:
         """The same weights in Qwen2's layout, for vLLM."""
+        from qwen_model.export.layout import as_qwen2, qwen2_config
+
         from safetensors.torch import save_file
 
-        config, out = self.model.config, {}
-        names = {"ln_1": "input_layernorm", "ln_2": "post_attention_layernorm", "attn.c_proj": "self_attn.o_proj"}
-        names |= {"mlp.w2": "mlp.gate_proj", "mlp.w1": "mlp.up_proj", "mlp.c_proj": "mlp.down_proj"}
-        for name, value in self.model.state_dict().items():
-            if not name.startswith("transformer.h."):
-                new = name.replace("transformer.wte", "model.embed_tokens").replace("transformer.ln_f", "model.norm")
-                out[new] = value.clone()
-                continue
-            layer, part = name.removeprefix("transformer.h.").split(".", 1)
-            module, kind = part.rsplit(".", 1)
-            if module == "attn.c_attn":
-                for letter, third in zip("qkv", value.chunk(3), strict=True):
-                    out[f"model.layers.{layer}.self_attn.{letter}_proj.{kind}"] = third.clone()
-            else:
-                out[f"model.layers.{layer}.{names[module]}.{kind}"] = value.clone()
+        weights = self.model.state_dict().items()
+        out = {new: part.clone() for name, value in weights for new, part in as_qwen2(name, value)}
         save_file(out, str(Path(folder) / "model.safetensors"), metadata={"format": "pt"})
-        settings = {
-            "model_type": "qwen2",
-            "architectures": ["Qwen2ForCausalLM"],
-            "hidden_act": "silu",
-            "hidden_size": config.hidden_size,
-            "intermediate_size": config.intermediate_size // 2,
-            "num_hidden_layers": config.num_hidden_layers,
-            "num_attention_heads": config.num_attention_heads,
-            "num_key_value_heads": config.num_attention_heads,
-            "vocab_size": config.vocab_size,
-            "rms_norm_eps": config.layer_norm_epsilon,
-            "rope_theta": config.rotary_emb_base,
-            "max_position_embeddings": 4096,
-            "tie_word_embeddings": False,
-            "use_sliding_window": False,
-            "torch_dtype": "float32",
-        }
+        settings = qwen2_config(self.model.config, "float32")
         (Path(folder) / "config.json").write_text(json.dumps(settings))
 
 
