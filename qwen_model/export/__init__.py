@@ -22,7 +22,7 @@ from ..checkpoint import CheckpointError, checkpoint_folder, read_json, readable
 from ..configuration import QWenConfig
 from ..loading import check_checkpoint, is_chat, load_config, load_tokenizer
 from ..tokenization import QWenTokenizer
-from .layout import long_context_lost, qwen2_config, refuse_unsayable
+from .layout import dropped, qwen2_config, refuse_unsayable
 from .tokenizer import write_tokenizer
 from .weights import has_head, refuse_biases, stored_dtype, write_weights
 
@@ -38,7 +38,7 @@ def export(
     out: str | Path,
     drop_long_context: bool = False,
     max_shard_size: int | None = None,
-) -> str | None:
+) -> list[str]:
     """Write a first-generation Qwen checkpoint to the folder `out` in Qwen2's layout: the whole of it or nothing.
 
     Args:
@@ -48,7 +48,7 @@ def export(
         max_shard_size: bytes of a weights file; None: as the checkpoint's own.
 
     Returns:
-        What the copy lacks, where long-context techniques were dropped.
+        What of the checkpoint's settings the copy does not say: a line each.
 
     Raises:
         CheckpointError: no such checkpoint, anything wrong with it, something that Qwen2's layout cannot say, a folder
@@ -72,7 +72,7 @@ def export(
             _write_settings(folder, place, unfinished, config, files)
             with _progress(needed) as bar:
                 write_weights(files, unfinished, config, max_shard_size, bar.update)
-    return long_context_lost(config)
+    return dropped(config)
 
 
 def _write_settings(folder: Path, place: Path, target: Path, config: QWenConfig, files: list[Path]) -> None:

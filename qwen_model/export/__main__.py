@@ -50,7 +50,7 @@ def main() -> int:
     args = flags.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        lost = export(args.checkpoint, args.out, args.drop_long_context, args.max_shard_size)
+        lines = export(args.checkpoint, args.out, args.drop_long_context, args.max_shard_size)
     except (CheckpointError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -58,8 +58,8 @@ def main() -> int:
         print("\ninterrupted; nothing was exported", file=sys.stderr)
         return 130
     print(args.out)
-    if lost:
-        print(f"dropped: {lost}")
+    for line in lines:
+        print(f"dropped: {line}")
     return 0
 
 

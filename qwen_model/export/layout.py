@@ -77,6 +77,14 @@ def long_context_lost(config: QWenConfig) -> str | None:
     return f"{', '.join(lost)} (on in config.json): the logits are the same up to {length:,} tokens, not beyond"
 
 
+def dropped(config: QWenConfig) -> list[str]:
+    """What of the checkpoint's settings the copy does not say: a line each."""
+    lines = [lost] if (lost := long_context_lost(config)) else []
+    if config.use_cache_quantization:
+        lines.append("the 8-bit KV cache (use_cache_quantization): the logits are those of an unquantised cache")
+    return lines
+
+
 def refuse_unsayable(folder: str, config: QWenConfig, drop_long_context: bool = False) -> None:
     """CheckpointError where Qwen2's configuration has no words for what this model computes."""
     if config.rotary_pct != 1:

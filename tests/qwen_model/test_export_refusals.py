@@ -30,12 +30,14 @@ def test_long_context_is_dropped_only_on_demand(tmp_path, changes, named):
     source = edited(DEMO / "base", tmp_path / "in", **changes)
     assert named in (said := refused(source, tmp_path / "out")) and "--drop-long-context" in said
     assert not (tmp_path / "out").exists()
-    assert named in export(source, tmp_path / "out", drop_long_context=True)
+    (lost,) = export(source, tmp_path / "out", drop_long_context=True)
+    assert named in lost
 
 
 def test_windows_change_logits_from_the_smallest_one_on(tmp_path):
     source = edited(DEMO / "base", tmp_path / "in", window_attn=[100, 64, 200, None, None, None])
-    assert "same up to 64 tokens" in export(source, tmp_path / "out", drop_long_context=True)
+    (lost,) = export(source, tmp_path / "out", drop_long_context=True)
+    assert "same up to 64 tokens" in lost
     ours = load_model(source, dtype="float32", device="cpu")
     theirs = Qwen2ForCausalLM.from_pretrained(tmp_path / "out", dtype="float32").eval()
     assert (logits_of(ours, 64) - logits_of(theirs, 64)).abs().max() <= 1e-5
@@ -44,7 +46,13 @@ def test_windows_change_logits_from_the_smallest_one_on(tmp_path):
 
 def test_a_checkpoint_without_long_context_needs_no_flag(tmp_path):
     source = edited(DEMO / "base", tmp_path / "in", use_dynamic_ntk=False, use_logn_attn=False)
-    assert export(source, tmp_path / "out") is None
+    assert export(source, tmp_path / "out") == []
+
+
+def test_an_8_bit_cache_is_named_as_dropped(tmp_path):
+    source = edited(DEMO / "base", tmp_path / "in", use_cache_quantization=True)
+    lines = export(source, tmp_path / "out", drop_long_context=True)
+    assert len(lines) == 2 and "use_cache_quantization" in lines[1]
 
 
 def test_what_qwen2_has_no_words_for_is_refused(tmp_path):
