@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import CheckpointError, checkpoint_folder, read_json, readable, weight_files
+from ..checkpoint import CheckpointError, checkpoint_folder, model_type, read_json, readable, weight_files
 from ..configuration import QWenConfig
 from ..loading import check_checkpoint, is_chat, load_config, load_tokenizer
 from ..tokenization import QWenTokenizer
@@ -57,9 +57,9 @@ def export(
     target = Path(out).expanduser()
     _refuse_used(target)
     folder = checkpoint_folder(checkpoint)
-    if (model_type := read_json(folder / "config.json").get("model_type")) != QWenConfig.model_type:
+    if (found := model_type(folder)) != QWenConfig.model_type:
         raise CheckpointError(
-            f"{folder}: its model_type is {model_type!r}, not 'qwen': only first-generation Qwen needs an export"
+            f"{folder}: its model_type is {found!r}, not 'qwen': only first-generation Qwen needs an export"
         )
     check_checkpoint(folder)
     config: QWenConfig = load_config(folder)
