@@ -58,7 +58,7 @@ def eager_attention(
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
-def _is_plain(linear: nn.Module) -> bool:
+def is_plain(linear: nn.Module) -> bool:
     """Whether a part of the layer's weight may be used alone: no adapter, quantiser, offload or user hook in it."""
     hooked = linear._forward_hooks or linear._forward_pre_hooks or hasattr(linear, "_hf_hook")
     return type(linear) is nn.Linear and not hooked
@@ -128,7 +128,7 @@ class QWenAttention(nn.Module):
         """As `_project`, the query at `last_positions` only: [B, 1, heads, head_dim]."""
         batch, length, size = hidden.shape
         rows = torch.arange(batch, device=hidden.device)
-        if _is_plain(self.c_attn):
+        if is_plain(self.c_attn):
             weight, bias = self.c_attn.weight, self.c_attn.bias
             query = F.linear(hidden[rows, last_positions], weight[:size], bias[:size])
             key, value = F.linear(hidden, weight[size:], bias[size:]).chunk(2, dim=-1)

@@ -8,6 +8,7 @@ from qwen_eval.engines.local import forward, generate
 from qwen_eval.engines.local.engine import CPU_TOKENS, LocalEngine
 from qwen_eval.engines.local.prefix import Group
 from qwen_eval.errors import UserError
+from qwen_model.decoding import DecodingStep
 from qwen_model.loading import load_model, load_tokenizer
 
 import numpy as np
@@ -311,6 +312,15 @@ class Memory:
 
         for module in (forward, generate):
             monkeypatch.setattr(module, "base_forward", limited)
+        step = DecodingStep.__call__
+
+        def limited_step(decoding: DecodingStep, ids: torch.Tensor, *more: Any) -> torch.Tensor:
+            self.runs["step"].append(len(ids))
+            if fails("step", len(self.runs["step"]), len(ids)):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return step(decoding, ids, *more)
+
+        monkeypatch.setattr(DecodingStep, "__call__", limited_step)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from qwen_eval.engines.local import forward, generate, graphs, rows
+from qwen_eval.engines.local import generate, graphs, rows
 from qwen_eval.engines.local.engine import LocalEngine
+from qwen_model.decoding import DecodingStep
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_slots_that_grow_and_memory_that_runs_out_begin_again(recorded: list[int
     requests = asked(new=90)
     want = dict(LocalEngine.of(qwen(), Spell(), rows=6).generate(requests))
     before, calls = len(recorded), [0]
-    plain = forward.base_forward
+    plain = DecodingStep.__call__
 
     def failing(*given: Any, **named: Any) -> Any:
         calls[0] += 1
@@ -67,7 +68,7 @@ def test_slots_that_grow_and_memory_that_runs_out_begin_again(recorded: list[int
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(*given, **named)
 
-    monkeypatch.setattr(generate, "base_forward", failing)
+    monkeypatch.setattr(DecodingStep, "__call__", failing)
     assert dict(LocalEngine.of(qwen(), Spell(), rows=6).generate(requests)) == want
     assert calls[0] > 30 and before > 3
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,6 +50,20 @@ class Rows:
     lengths: torch.Tensor | None = None
     contexts: Contexts | None = None
 
+    _unseen: torch.Tensor | None = field(default=None, init=False, repr=False)
+
+    def unseen(self, like: torch.Tensor, keys: int) -> torch.Tensor | None:
+        """What is added to the scores of a decoding step, [B, 1, 1, keys] in the dtype of `like`: made once for all
+        layers. None where a single row sees every key."""
+        assert self.lengths is not None
+        if len(self.lengths) == 1 and int(self.lengths) == keys:
+            return None
+        if self._unseen is None or self._unseen.shape[-1] != keys:
+            beyond = torch.arange(keys, device=like.device)[None, :] >= self.lengths[:, None]
+            mask = torch.zeros(beyond.shape, dtype=like.dtype, device=like.device)
+            self._unseen = mask.masked_fill_(beyond, float("-inf"))[:, None, None]
+        return self._unseen
+
     def seen_on(self, device: torch.device) -> torch.Tensor | None:
         """`lengths` where a layer is: a model may be spread over several devices."""
         if self.lengths is not None and self.lengths.device != device:
@@ -87,14 +101,30 @@ def attend(
         raise RuntimeError("the shared_prefix attention works only within attention.running(...)")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     seen = _running.seen_on(query.device) if last_positions is None else (last_positions.to(query.device) + 1).int()
-    out, lse = _over_own(query, key, value, scale, seen)
-    if _running.contexts is not None:
-        context, context_lse = _over_contexts(query, _running.contexts, module.layer_idx, scale)  # type: ignore[arg-type]
+    return attend_rows(_running, module.layer_idx, query, key, value, scale, seen).transpose(1, 2), None  # type: ignore[arg-type]
+
+
+def attend_rows(
+    rows: Rows,
+    layer: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float,
+    seen: torch.Tensor | None,
+) -> torch.Tensor:
+    """The attention of one layer: [B, H, T, d] over the rows' own keys and all that stands before them."""
+    if seen is not None and seen is rows.lengths and query.device.type == "cpu" and query.shape[1] == key.shape[1]:
+        out, lse = _one_query_on_cpu(query, key, value, scale, rows.unseen(query, key.shape[2]))
+    else:
+        out, lse = _over_own(query, key, value, scale, seen)
+    if rows.contexts is not None:
+        context, context_lse = _over_contexts(query, rows.contexts, layer, scale)
         out, lse = merge(context, context_lse, out, lse), torch.logaddexp(context_lse, lse)
-    if _running.prefix is not None:
-        prefix_key, prefix_value = _running.prefix[module.layer_idx]  # type: ignore[index]
+    if rows.prefix is not None:
+        prefix_key, prefix_value = rows.prefix[layer]
         out = merge(*_over_prefix(query, prefix_key, prefix_value, scale), out, lse)
-    return out.transpose(1, 2), None
+    return out
 
 
 def merge(a: torch.Tensor, a_lse: torch.Tensor, b: torch.Tensor, b_lse: torch.Tensor) -> torch.Tensor:
@@ -174,6 +204,16 @@ def _one_query(
     lse = torch.logsumexp(scores, dim=-1)
     weights = torch.exp(scores - lse.unsqueeze(-1)).to(value.dtype)
     return torch.matmul(weights, value).view(rows, heads, 1, dim), lse.view(rows, heads, 1)
+
+
+def _one_query_on_cpu(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, unseen: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`_one_query` in one kernel, for as many key-value heads as query heads."""
+    found: tuple[torch.Tensor, torch.Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, False, attn_mask=unseen, scale=scale
+    )
+    return found
 
 
 def reads_what_is_seen(like: torch.Tensor) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from qwen_eval.engines.base import GenerateRequest, Reply
 from qwen_eval.engines.local import attention, sampling
-from qwen_eval.engines.local.attention import NAME, Pair
+from qwen_eval.engines.local.attention import NAME
 from qwen_eval.engines.local.forward import (
     PrefixSharingRules,
     alphas,
@@ -31,11 +31,13 @@ from qwen_eval.engines.local.forward import (
     scaled,
 )
 from qwen_eval.engines.local.graphs import Graphs, usable
+from qwen_eval.engines.local.placement import host_memory
 from qwen_eval.engines.local.prefix import Group, batches, plan
 from qwen_eval.engines.local.rows import GROWTH, RowCache
 from qwen_eval.engines.local.single import Pick, Row, generate_single
 from qwen_eval.engines.local.stops import StopChecker
 from qwen_eval.errors import UserError, one_line
+from qwen_model.decoding import DecodingStep, decoding_step
 
 import numpy as np
 import torch
@@ -56,22 +58,30 @@ def generate(
     keys = [
         rules.sharing_key(len(request.tokens) + request.max_new_tokens, len(request.tokens)) for request in requests
     ]
+    decoding = decoding_step(engine.model, min(engine.flight_rows, len(requests)), host_memory)
     for group in plan(prompts, keys):
         together, single = group.members, []
         if not group.length:
             together = [index for index in group.members if rules.rows_together(keys[index])]
             single = [index for index in group.members if not rules.rows_together(keys[index])]
         if together:
-            yield from ContinuousBatch(engine, rules, requests, Group(group.length, together), pick).replies()
+            yield from ContinuousBatch(engine, rules, requests, Group(group.length, together), pick, decoding).replies()
         for index in single:
             yield index, generate_single(engine, requests[index], pick)
 
 
 class ContinuousBatch:
-    """One group of requests from their shared prefix to their replies."""
+    """One group of requests from their shared prefix to their replies. decoding: None, where the model's forward runs
+    the steps."""
 
     def __init__(
-        self, engine: Any, rules: PrefixSharingRules, requests: Sequence[GenerateRequest], group: Group, pick: Pick
+        self,
+        engine: Any,
+        rules: PrefixSharingRules,
+        requests: Sequence[GenerateRequest],
+        group: Group,
+        pick: Pick,
+        decoding: DecodingStep | None,
     ) -> None:
         self.engine, self.model, self.rules, self.group, self.pick = engine, engine.model, rules, group, pick
         # The longest first: the end of a group, with few rows in flight, is then the shortest.
@@ -81,11 +91,12 @@ class ContinuousBatch:
         self.active: list[Row] = []
         self.alpha = rules.alpha(len(requests[order[0]].tokens)) if group.length else None
         self.penalised = any(requests[index].repetition_penalty != 1.0 for index in order)
-        self.prefix: list[Pair] | None = None
+        self.prefix: list[attention.Pair] | None = None
         self.cache: RowCache | None = None
         self.graphs: Graphs | None = None
         #: whether steps may be replayed: they are the same but for the rows' numbers
         self.device_graphs = usable(self.model) and len({rules.alpha(len(requests[i].tokens)) for i in order}) == 1
+        self.decoding = decoding
         self.seen: torch.Tensor | None = None  # bool [slots, V]: the tokens that a repetition penalty counts
 
     def replies(self) -> Iterator[tuple[int, Reply]]:
@@ -205,11 +216,29 @@ class ContinuousBatch:
         assert self.cache is not None
         ids, places = given.unbind(dim=1)
         self.cache.write_at(places, whole)
+        rows = attention.Rows(self.prefix, (places + 1).int())
+        if self.decoding is not None:
+            return self._by_weights(ids, places + self.group.length, alphas["ntk_alpha"], rows)
         inputs = {"input_ids": ids[:, None], "position_ids": (places + self.group.length)[:, None], **alphas}
-        with attention.running(attention.Rows(self.prefix, (places + 1).int())):
+        with attention.running(rows):
             out = base_forward(self.model, NAME, cache=self.cache, use_cache=True, **inputs)
         hidden: torch.Tensor = out.last_hidden_state
         return hidden[:, -1]
+
+    @torch.inference_mode()
+    def _by_weights(
+        self, ids: torch.Tensor, positions: torch.Tensor, alpha: torch.Tensor, rows: attention.Rows
+    ) -> torch.Tensor:
+        """`_decode` of a first-generation Qwen, without the calls of its modules."""
+        cache, decoding = self.cache, self.decoding
+        assert cache is not None and decoding is not None
+
+        def attend(layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            keys, values = cache.update(key, value, layer)
+            out = attention.attend_rows(rows, layer, query, keys, values, query.shape[-1] ** -0.5, rows.lengths)
+            return out.reshape(len(out), -1)
+
+        return decoding(ids, positions, alpha, self.model.long_context, attend)
 
     def _alphas(self, rows: Sequence[Row]) -> dict[str, Any]:
         """NTK factors of the prompts' lengths, frozen for the whole reply as the published model does."""
@@ -227,7 +256,8 @@ class ContinuousBatch:
     ) -> list[int]:
         """The next token of rows in slots `slot`, `slot + 1` ...; hidden [B, h]; ids: their latest tokens, int64 [B],
         None when they enter."""
-        logits = scaled(self.model, self.model.get_output_embeddings()(hidden)).float()
+        head = self.decoding.head if self.decoding is not None else self.model.get_output_embeddings()
+        logits = scaled(self.model, head(hidden)).float()
         if self.penalised:
             logits = self._penalise(logits, rows, slot, ids)
         steps = [len(row.generated_ids) for row in rows]

@@ -78,7 +78,7 @@ class RowCache(Cache):
         self.lengths: list[int] = []
         self.entering: int | None = None  # slot of the first entering row, during a prefill
         self.longest = 0
-        self._index: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._index: tuple[Any, Any] | None = None
         super().__init__(layers=[_Layer(self) for _ in range(layers)])
 
     def enter(self, lengths: list[int]) -> None:
@@ -97,7 +97,8 @@ class RowCache(Cache):
     def write_at(self, places: torch.Tensor, whole: bool = False) -> None:
         """Where the first rows' tokens of the next forward go: int64 [B] on a device. whole: attention gets the slots
         in full, not as far as the longest row."""
-        self._index = (torch.arange(len(places), device=places.device), places)
+        alone = len(places) == 1 and not whole and places.device.type == "cpu"  # numbers are read faster than tensors
+        self._index = (slice(0, 1), int(places)) if alone else (torch.arange(len(places), device=places.device), places)
         if whole:
             self.longest = self.capacity
 
@@ -114,10 +115,11 @@ class RowCache(Cache):
             for layer in self.layers:
                 layer.fit()  # type: ignore[union-attr]
 
-    def index_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Slots and write positions of the active rows, int64 [B] each, on a device (layers may lie on several)."""
+    def index_on(self, device: torch.device) -> tuple[Any, Any]:
+        """Slots and write positions of the active rows, int64 [B] each, on a device (layers may lie on several); of a
+        single row on a CPU a slice and a number."""
         assert self._index is not None, "step() comes before the forward"
-        if self._index[0].device != device:
+        if isinstance(self._index[0], torch.Tensor) and self._index[0].device != device:
             self._index = (self._index[0].to(device), self._index[1].to(device))
         return self._index
 
