@@ -10,9 +10,10 @@ arXiv 2305.14314.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,16 @@ def examine(adapter: Path, folder: Path, config: Any) -> None:
             )
     with torch.device("meta"):
         model = _wrapped(adapter, {**settings, "init_lora_weights": True}, on_meta(config))
-    _compare(adapter, folder, {name: tensor.shape for name, tensor in found.items()}, model)
+        _compare(adapter, folder, {name: tensor.shape for name, tensor in found.items()}, model)
+        _without_layers_of_peft(adapter, model)  # what cannot be merged is known before the model is loaded
 
 
 def _compare(adapter: Path, folder: Path, found: dict[str, tuple[int, ...]], model: Any) -> None:
     """CheckpointError unless the file's tensors are those that PEFT would save of this model."""
     from peft import get_peft_model_state_dict
 
-    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
+    with _without_warnings():
+        saved = get_peft_model_state_dict(model, save_embedding_layers=False)
     wanted = {name: tuple(tensor.shape) for name, tensor in saved.items()}
     known = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} | wanted
     what = f"{adapter}: an adapter for another model than {folder}"
@@ -197,42 +200,65 @@ def apply(model: Any, adapter: Path) -> Any:
     Raises:
         CheckpointError: PEFT is not installed, or cannot read the adapter.
     """
-    weights = dict(read_tensors(weights_file(adapter), _tensors(adapter)))
-    keeps_layers = not isinstance(model.config, QWenConfig) and beside_packed(adapter, model.config)
     wrapped = _wrapped(adapter, _settings(adapter), model)
     from peft import set_peft_model_state_dict
 
     from .packed_lora import AdaptedLinear
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            set_peft_model_state_dict(wrapped, weights)
-            plain = wrapped.get_base_model() if keeps_layers else wrapped.merge_and_unload()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        raise CheckpointError(f"{adapter}: the adapter does not load: {error}") from error
+    weights = dict(read_tensors(weights_file(adapter), _tensors(adapter)))
+    if broken := sorted(name for name, values in weights.items() if not values.isfinite().all()):
+        raise CheckpointError(f"{adapter}: {len(broken)} tensors have values that are no numbers: {some(broken)}")
+    with _without_warnings():
+        set_peft_model_state_dict(wrapped, weights)
+    plain = _without_layers_of_peft(adapter, wrapped)
     for module in plain.modules():
         if isinstance(module, AdaptedLinear):
             module.cast(plain.dtype)
     return plain
 
 
+def _without_layers_of_peft(adapter: Path, wrapped: Any) -> Any:
+    """The base model with the adapter merged into it, or beside packed weights. PEFT's layers stay where transformers
+    runs the quantised layers of another family."""
+    model = wrapped.get_base_model()
+    if not isinstance(model.config, QWenConfig) and beside_packed(adapter, model.config):
+        return model
+    try:
+        with _without_warnings():
+            return wrapped.merge_and_unload()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{adapter}: the adapter cannot be merged into the model: {error}") from error
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without PEFT's warnings: what they say that matters is an error here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _wrapped(adapter: Path, settings: dict[str, Any], model: Any) -> Any:
     """The model with PEFT's layers, as the settings say."""
     try:
         from peft import LoraConfig, PeftModel
+        from peft import __version__ as peft_version
     except ImportError as error:
         raise CheckpointError(
             f"{adapter}: adapters want the package peft ({error}); pip install 'qwen-eval[adapters]'"
         ) from error
     from .packed_lora import PackedLora
 
+    known = {name: value for name, value in settings.items() if name in LoraConfig.__dataclass_fields__}
+    if newer := [f"{name} ({settings[name]})" for name in settings.keys() - known.keys() if settings[name]]:
+        raise CheckpointError(
+            f"{adapter / ADAPTER}: {', '.join(sorted(newer))}: peft {peft_version} does not know it; take a newer one"
+        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            config: Any = LoraConfig.from_peft_type(**{**settings, "inference_mode": True})  # type: ignore[no-untyped-call]
+        with _without_warnings():
+            config = LoraConfig(**known | {"inference_mode": True})
             config._register_custom_module({GPTQLinear: PackedLora})
             return PeftModel(model, config)
     except torch.OutOfMemoryError:

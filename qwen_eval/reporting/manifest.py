@@ -23,6 +23,7 @@ PACKAGES = (
     "transformers",
     "tiktoken",
     "accelerate",
+    "peft",
     "datasets",
     "sacrebleu",
     "rouge-score",

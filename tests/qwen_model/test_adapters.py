@@ -201,6 +201,12 @@ def write(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(content)
 
 
+def biased(found: dict[str, torch.Tensor]) -> None:
+    """With a bias for each lora_B, also for layers that have none."""
+    heads = {name: tensor for name, tensor in found.items() if ".lora_B." in name}
+    found.update({name.replace("weight", "bias"): torch.ones(len(tensor)) for name, tensor in heads.items()})
+
+
 def other_tokens(folder: Path) -> None:
     (folder / "qwen.tiktoken").write_bytes((DEMO / "qwen.tiktoken").read_bytes() + b"eHl6enk= 99999\n")
 
@@ -234,6 +240,11 @@ FAULTS = {
         "trained with 9,999 embeddings, the model has",
     ),
     "other tokens": (other_tokens, "the tokenizer beside the adapter has other tokens than that of"),
+    "a setting of a newer PEFT": (lambda f: settings(f, lora_next=2), "lora_next (2): peft 0."),
+    "what cannot be merged": (
+        lambda f: (settings(f, lora_bias=True), weights(biased)(f)),
+        "cannot be merged into the model: Impossible to merge LoRA with `lora_bias=True`",
+    ),
     "a chat_format that is none": (write("generation_config.json", b'{"chat_format": 1}'), "chat_format is 1, not"),
 }
 
@@ -251,6 +262,14 @@ def test_loading_refuses_the_same_by_itself(adapter):
     for load in (lambda: on_cpu(DEMO, adapter=adapter), lambda: on_cpu(adapter)):
         with pytest.raises(CheckpointError, match="an adapter for another model than"):
             load()
+
+
+def test_values_that_are_no_numbers_are_found(adapter):
+    weights(lambda found: found[LORA_A].fill_(float("nan")))(adapter)
+    with pytest.raises(
+        CheckpointError, match=r"1 tensors have values that are no numbers: .*h\.0\.attn\.c_attn\.lora_A"
+    ):
+        on_cpu(DEMO, adapter=adapter)
 
 
 def test_dora_on_packed_layers_is_refused(tmp_path):

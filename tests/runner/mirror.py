@@ -15,8 +15,6 @@ COMMIT = hashlib.sha1(b"the only commit").hexdigest()
 class Mirror(ThreadingHTTPServer):
     """models, datasets: folder of each repository by its id; asked: `GET /path` of all requests, in order."""
 
-    daemon_threads = True
-
     def __init__(self, models: dict[str, Path], datasets: dict[str, Path]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories = {**models, **{f"datasets/{name}": folder for name, folder in datasets.items()}}
