@@ -11,6 +11,7 @@ from qwen_eval.places import HUBS
 
 ENGINES = ("local", "openai")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
+GPTQ_BACKENDS = ("auto", "reference", "torch", "gptqmodel")
 KV_CACHES = ("auto", "int8")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -156,6 +157,12 @@ def parser(
         choices=KV_CACHES,
         default="auto",
         help="int8: keys and values in 8 bits, first-generation Qwen's published way (default: from the checkpoint)",
+    )
+    add(
+        "--gptq-backend",
+        choices=GPTQ_BACKENDS,
+        default="auto",
+        help="how packed Int4 and Int8 layers run (default: auto, unpacked once where memory holds them)",
     )
     add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local; openai: --base-url)")
     add("--base-url", metavar="URL", help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1")

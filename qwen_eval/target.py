@@ -72,17 +72,19 @@ class Target:
 
     def _find_checkpoint(self) -> None:
         """The model's files, examined before any data is fetched."""
-        from qwen_eval.engines.local.placement import check_attention, resolve_kv_cache, resolve_long_context
+        from qwen_eval.engines.local import placement
         from qwen_model.loading import check_checkpoint
 
         args = self.args
         self.checkpoint, self.adapter = resolve_with_adapter(args.checkpoint_path, args.adapter)
         if self.adapter is not None:
             need("adapters")
-        self.long_context = resolve_long_context(self.checkpoint, **long_context_flags(args))
-        self.kv_cache = resolve_kv_cache(self.checkpoint, args.kv_cache)
+        self.long_context = placement.resolve_long_context(self.checkpoint, **long_context_flags(args))
+        self.kv_cache = placement.resolve_kv_cache(self.checkpoint, args.kv_cache)
         check_checkpoint(self.checkpoint, self.adapter)
-        check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
+        if args.gptq_backend != "auto":
+            placement.check_gptq_backend(self.checkpoint, args.gptq_backend, args.dtype, args.device)
+        placement.check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
 
     def _check_endpoint(self) -> None:
         """A served model is known by its name alone: no folder, no weights."""
@@ -98,6 +100,8 @@ class Target:
             raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine")
         if self.args.kv_cache != "auto":
             raise UserError("--kv-cache wants the local engine; a server chooses its own")
+        if self.args.gptq_backend != "auto":
+            raise UserError("--gptq-backend wants the local engine; a server chooses its own")
         if self.args.attn_implementation is not None:
             raise UserError("--attn-implementation wants the local engine; a server chooses its own")
 
@@ -201,6 +205,7 @@ class Target:
             "engine": self.args.engine,
             "dtype": resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
             **({} if attention is None else {"attn_implementation": attention}),
+            **({} if self.args.gptq_backend == "auto" else {"gptq_backend": self.args.gptq_backend}),
             **({} if self.adapter is None else {"adapter": self._adapter_identity()}),
             "weights_sha256": manifest.files_sha256(self.checkpoint, manifest.WEIGHTS),
             "config_sha256": manifest.files_sha256(self.checkpoint, ("config.json", "generation_config.json")),
@@ -234,9 +239,8 @@ class Target:
         elif self._engine is None:
             assert self.checkpoint is not None
             how = (args.dtype, args.device, args.batch_size, args.attn_implementation)
-            self._engine = self._engines.local(
-                self.checkpoint, *how, adapter=self.adapter, kv_cache=args.kv_cache, **long_context_flags(args)
-            )
+            switches = {"kv_cache": args.kv_cache, "gptq_backend": args.gptq_backend, **long_context_flags(args)}
+            self._engine = self._engines.local(self.checkpoint, *how, adapter=self.adapter, **switches)
         return self._engine
 
     def engine_notes(self) -> list[str]:

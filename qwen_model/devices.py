@@ -1,7 +1,9 @@
-"""A model whose layers lie on several devices: what a layer needs goes where its weights are."""
+"""Devices: how much memory one has free, and a model whose layers lie on several (what a layer needs goes where its
+weights are)."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -27,3 +29,18 @@ def moved_to(value: Any, device: torch.device, moved: dict[tuple[int, torch.devi
     if (id(value), device) not in moved:
         moved[id(value), device] = value.to(device)
     return moved[id(value), device]
+
+
+def host_memory() -> int:
+    """Bytes of the host's memory that are free: by psutil, which comes with accelerate, else as Linux counts them."""
+    try:
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    except ImportError:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()

@@ -12,7 +12,7 @@ outputs and G groups of inputs, W[n, k] = scales[g, n] * (w[k, n] - z[g, n]) whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +22,8 @@ from torch import nn
 #: the layers of a block that are packed
 PACKED = ("attn.c_attn", "attn.c_proj", "mlp.w1", "mlp.w2", "mlp.c_proj")
 BITS = (2, 4, 8)
+#: rows up to which a faster product (`few_rows`) runs, and not the unpacked weight
+FEW_ROWS = 32
 
 
 class Packing(NamedTuple):
@@ -79,25 +81,34 @@ class GPTQLinear(nn.Module):
         self.register_buffer("g_idx", torch.zeros(inputs, dtype=torch.int32))
         self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=False) if bias else None
         self.order_groups()
+        #: a faster product without the bias (gptq_backends.py), for at most FEW_ROWS rows
+        self.few_rows: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def order_groups(self) -> None:
         """The group of each input where the checkpoint does not say: in order."""
         size = self.in_features if self.packing.group_size == -1 else self.packing.group_size
         self.g_idx.copy_(torch.arange(self.in_features, dtype=torch.int32, device=self.g_idx.device) // size)
 
-    def unpacked(self) -> torch.Tensor:
-        """The weight [N, K], fp32."""
+    def values(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weight's whole numbers, int32 [K, N], and the zeros, int32 [G, N]."""
         bits = self.packing.bits
         shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=self.qweight.device)
         mask = (1 << bits) - 1  # words are signed: the sign that a shift brings in is cut off
         values = (self.qweight[:, None, :] >> shifts[None, :, None]) & mask
         zeros = ((self.qzeros[:, :, None] >> shifts) & mask).flatten(1) + self.packing.zero_offset
+        return values.reshape(self.in_features, self.out_features), zeros
+
+    def unpacked(self) -> torch.Tensor:
+        """The weight [N, K], fp32."""
+        values, zeros = self.values()
         group = self.g_idx.long()
-        values = values.reshape(self.in_features, self.out_features)
         return (self.scales.float()[group] * (values - zeros[group])).t()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.few_rows is not None and x.shape[:-1].numel() <= FEW_ROWS:
+            out = self.few_rows(x)
+            return out if bias is None else out + bias
         return F.linear(x, self.unpacked().to(x.dtype), bias)
 
     def extra_repr(self) -> str:

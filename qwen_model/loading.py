@@ -6,8 +6,6 @@ transformers 5 only warns of missing weights, and a truncated shard gives no fil
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,17 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import is_accelerate_available
-from transformers.utils import logging as transformers_logging
 
 from . import adapters, fit
 from .chat_format import check_generation, generation_folder, is_chat
 from .checkpoint import CheckpointError, checkpoint_folder, model_type, read_json, readable, refuse_pointer
 from .configuration import QWenConfig
 from .gptq import packing_of
+from .gptq_backends import use_backend
 from .int8_cache import choose_kv_cache
 from .long_context import given_switches
 from .modeling import QWenLMHeadModel
+from .quiet import quiet
 from .tokenization import VOCAB_FILES, QWenTokenizer
 
 __all__ = [
@@ -48,20 +47,6 @@ DTYPES = {
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' warnings and progress bars."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a checkpoint: QWenTokenizer for first-generation Qwen, else transformers' own. Of an adapter it
     is that of its base.
@@ -72,7 +57,7 @@ def load_tokenizer(path: str | Path) -> Any:
     folder, _ = adapters.base_and_adapter(path)
     cls = _tokenizer_class(folder)
     try:
-        with _quiet(), readable(folder) as place:
+        with quiet(), readable(folder) as place:
             return cls.from_pretrained(place, **({} if cls is QWenTokenizer else {"trust_remote_code": False}))
     except Exception as error:
         raise CheckpointError(f"{folder}: the tokenizer does not load: {error}") from error
@@ -110,7 +95,7 @@ def load_config(path: str | Path) -> Any:
             "and code from a checkpoint is never run"
         )
     try:
-        with _quiet(), readable(folder) as place:
+        with quiet(), readable(folder) as place:
             config = _with_known_dtype(folder, kind) or AutoConfig.from_pretrained(place, trust_remote_code=False)
     except CheckpointError:
         raise
@@ -160,7 +145,7 @@ def check_checkpoint(path: str | Path, adapter: str | Path | None = None) -> Non
     """
     folder, on_it = adapters.base_and_adapter(path, adapter) if adapter else (checkpoint_folder(path), None)
     config = load_config(folder)
-    with _quiet():
+    with quiet():
         fit.examine(folder, config)
         if on_it is not None:
             adapters.examine(on_it, folder, config)
@@ -184,7 +169,7 @@ def _check_adapters_tokenizer(adapter: Path, folder: Path, tokenizer: Any) -> No
         same = not (adapter / vocab).is_file() or (adapter / vocab).read_bytes() == (folder / vocab).read_bytes()
     elif any((adapter / name).is_file() for name in TOKENIZER_FILES):
         try:
-            with _quiet(), readable(adapter) as place:
+            with quiet(), readable(adapter) as place:
                 own = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         except Exception as error:
             raise CheckpointError(f"{adapter}: the adapter's tokenizer does not load: {error}") from error
@@ -219,6 +204,7 @@ def load_model(
     window_attn: Any = None,
     kv_cache: str = "auto",
     adapter: str | Path | None = None,
+    gptq_backend: str = "reference",
 ) -> Any:
     """A causal LM (a PreTrainedModel with `generate`) in evaluation mode.
 
@@ -233,6 +219,8 @@ def load_model(
             `long_context.resolve`; None as the checkpoint has them.
         kv_cache: "int8" is the published cache in 8 bits of first-generation Qwen, "auto" as the checkpoint has it.
         adapter: folder or hub id of a PEFT adapter that goes on the model (adapters.py).
+        gptq_backend: how the packed layers of first-generation Qwen run (gptq_backends.py); the model's attribute
+            `gptq_backend` says what it came to, None without such layers.
 
     Raises:
         CheckpointError: anything wrong with the checkpoint or adapter, or switches that do not fit it.
@@ -252,7 +240,7 @@ def load_model(
         torch_dtype = _dtype(dtype, config, device)
     except ValueError as error:
         raise (error if dtype != "auto" else CheckpointError(f"{folder}: {error}")) from None
-    with _quiet():
+    with quiet():
         quantised = fit.examine(folder, config)
         if on_it is not None:
             adapters.examine(on_it, folder, config)
@@ -262,7 +250,7 @@ def load_model(
         options["device_map"] = {"": device}  # straight to the device, without a copy in the host's memory
     cls: Any = QWenLMHeadModel if is_qwen else AutoModelForCausalLM
     try:
-        with _quiet(), readable(folder) as place:
+        with quiet(), readable(folder) as place:
             model, info = cls.from_pretrained(
                 place,
                 config=config,
@@ -284,12 +272,16 @@ def load_model(
         model.long_context = switches
     if device_map is None:
         model = model.to(device)
+    try:
+        use_backend(model, gptq_backend)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
     return model.eval()
 
 
 def _with_adapter(model: Any, folder: Path, adapter: Path) -> Any:
     """The model with an adapter's weights, and its settings of generation where it has such."""
-    with _quiet():
+    with quiet():
         model = adapters.apply(model, adapter)
     if (place := generation_folder(folder, adapter)) != folder:
         check_generation(place)

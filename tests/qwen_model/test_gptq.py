@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import qwen_model
-from qwen_model.gptq import GPTQLinear, packing_of
+from qwen_model import gptq_backends
+from qwen_model.gptq import FEW_ROWS, GPTQLinear, packing_of
+from qwen_model.gptq import PACKED as PACKED_LAYERS
+from qwen_model.gptq_backends import UNPACKED
 from qwen_model.loading import CheckpointError, check_checkpoint, load_model
 from tests.qwen_model.gptq_packing import packed_copy
 
@@ -152,3 +155,61 @@ def test_a_script_runs_it_by_c_alone_beside_its_own_figures(script, source, tmp_
     score = json.loads((tmp_path / "out/results.json").read_text())["scores"]["acc"]
     # trained at 2,048 tokens, so v1.0
     assert (score["reported"], score["reported_version"]) == (52.6, "v1.0"), "the Int4 model's, not the float one's"
+
+
+PACKED_WEIGHTS = tuple(f"{name}.weight" for name in PACKED_LAYERS)
+BACKENDS = ("reference", "auto", "torch")
+
+
+@pytest.mark.parametrize("packing", ["Int4, 32", "Int4, desc_act"])
+def test_torchs_int4_product_gives_the_reference_within_bfloat16(source, tmp_path, packing):
+    packed_copy(source, tmp_path / "packed", **PACKINGS[packing])
+    ids = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = load_model(tmp_path / "packed", "float32", "cpu")(ids).logits
+        found = {}
+        for backend in BACKENDS:
+            model = load_model(tmp_path / "packed", "bfloat16", "cpu", gptq_backend=backend)
+            assert model.gptq_backend == {"auto": UNPACKED}.get(backend, backend)
+            found[backend] = model(ids).logits.float()
+    error = {name: (logits - exact).abs().mean() / exact.std() for name, logits in found.items()}
+    assert torch.equal(found["auto"], found["reference"])
+    assert 0 < error["reference"] < 0.03 and error["torch"] < 2 * error["reference"]
+
+
+def test_many_rows_are_multiplied_with_the_unpacked_weight(source, tmp_path):
+    packed_copy(source, tmp_path / "packed", **PACKINGS["Int4, 32"])
+    models = [load_model(tmp_path / "packed", "bfloat16", "cpu", gptq_backend=name) for name in ("torch", "reference")]
+    ids = torch.randint(300, (1, FEW_ROWS + 1), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(*(model(ids, logits_to_keep=0).logits[:, 0] for model in models))
+
+
+def test_a_weight_is_unpacked_at_each_call_where_memory_does_not_hold_it(source, tmp_path, monkeypatch):
+    meant = packed_copy(source, tmp_path / "packed", **PACKINGS["Int8, 128"])
+    size = sum(2 * 4 * weight.numel() for name, weight in meant.items() if name.endswith(PACKED_WEIGHTS))
+    for free, backend in ((size, UNPACKED), (size - 1, "reference")):
+        monkeypatch.setattr(gptq_backends, "free_memory", lambda device, free=free: free)
+        found = load_model(tmp_path / "packed", "float32", "cpu", gptq_backend="auto")
+        assert found.gptq_backend == backend
+
+
+@pytest.mark.parametrize(
+    ("packing", "dtype", "backend", "said"),
+    [
+        ("Int8, 128", "bfloat16", "torch", "torch's int4 product is for 4 bits, and these layers have 8"),
+        ("Int4, 32", "float32", "torch", "is for bfloat16, and the model runs in float32: add --dtype bfloat16"),
+        ("Int4, one group, asymmetric", "bfloat16", "torch", "of which torch's int4 product has (32, 64, 128, 256)"),
+        ("Int4, 32", "float32", "fast", "the GPTQ backend is one of auto, reference, torch, gptqmodel, not 'fast'"),
+    ],
+)
+def test_a_backend_that_cannot_run_the_layers_is_one_line(source, tmp_path, packing, dtype, backend, said):
+    packed_copy(source, tmp_path / "packed", **PACKINGS[packing])
+    with pytest.raises(CheckpointError) as error:
+        load_model(tmp_path / "packed", dtype, "cpu", gptq_backend=backend)
+    assert said in str(error.value)
+
+
+def test_a_backend_for_a_float_checkpoint_is_one_line(source):
+    with pytest.raises(CheckpointError, match="no GPTQ checkpoint of first-generation Qwen"):
+        load_model(source, "float32", "cpu", gptq_backend="torch")

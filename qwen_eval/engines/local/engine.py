@@ -23,7 +23,7 @@ from qwen_eval.engines.base import (
     Turns,
 )
 from qwen_eval.engines.decoding import Decoding
-from qwen_eval.engines.local.placement import host_memory, resolve_device, resolve_dtype, too_large
+from qwen_eval.engines.local.placement import resolve_device, resolve_dtype, too_large
 from qwen_eval.engines.local.prompts import Encoder
 from qwen_eval.errors import UserError
 
@@ -35,6 +35,13 @@ MAX_GPU_TOKENS = 65536
 # Rows in flight while generating, at most: more gain no speed. Memory may allow fewer.
 CPU_ROWS = 64
 MAX_GPU_ROWS = 1024
+GPTQ_NOTES = {
+    "unpacked once": "the packed weights were unpacked once, exactly, and multiplied as float ones",
+    "reference": "the packed weights were unpacked, exactly, at each call: slow (--gptq-backend torch --dtype bfloat16 "
+    "is faster for Int4)",
+    "torch": "torch's int4 product, with scales rounded to bfloat16",
+    "gptqmodel": "the kernels of gptqmodel",
+}
 INT8_NOTE = (
     "the KV cache was int8, whose scale is that of all tokens of a call: each prompt was read whole and by itself "
     "(no shared prefix, no batch), so that no answer depends on another prompt; that is slower"
@@ -43,7 +50,7 @@ INT8_NOTE = (
 
 class LocalEngine:
     """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
-    `switches`: `adapter`, `kv_cache` and the long-context switches of `load_model`.
+    `switches`: `adapter`, `kv_cache`, `gptq_backend` and the long-context switches of `load_model`.
 
     `attn_implementation`: the model's own attention function (None: transformers' choice). It reads shared prefixes,
     prompts that share nothing, documents, and replies that are generated one by one. Behind a shared prefix and for
@@ -214,8 +221,11 @@ class LocalEngine:
         from qwen_eval.engines.local.forward import has_int8_cache
         from qwen_eval.engines.local.probe import NOTE
 
-        plain = [NOTE] if self.__dict__.get("uses_plain_forward") else []
-        return [*plain, INT8_NOTE] if has_int8_cache(self.model) else plain
+        found = [NOTE] if self.__dict__.get("uses_plain_forward") else []
+        found += [INT8_NOTE] if has_int8_cache(self.model) else []
+        if backend := getattr(self.model, "gptq_backend", None):
+            found.append(f"GPTQ layers: {GPTQ_NOTES.get(backend, backend)}")
+        return found
 
     @cached_property
     def flight_rows(self) -> int:
@@ -227,10 +237,10 @@ class LocalEngine:
     @cached_property
     def slot_tokens(self) -> int:
         """How many tokens of keys and values most of the free memory holds (of a host's, half), behind the prefix."""
-        import torch
+        from qwen_model.devices import free_memory
 
         device = next(self.model.parameters()).device
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()
+        free = free_memory(device)
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

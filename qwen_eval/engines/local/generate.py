@@ -31,13 +31,13 @@ from qwen_eval.engines.local.forward import (
     scaled,
 )
 from qwen_eval.engines.local.graphs import Graphs, usable
-from qwen_eval.engines.local.placement import host_memory
 from qwen_eval.engines.local.prefix import Group, batches, plan
 from qwen_eval.engines.local.rows import GROWTH, RowCache
 from qwen_eval.engines.local.single import Pick, Row, generate_single
 from qwen_eval.engines.local.stops import StopChecker
 from qwen_eval.errors import UserError, one_line
 from qwen_model.decoding import DecodingStep, decoding_step
+from qwen_model.devices import host_memory
 
 import numpy as np
 import torch

@@ -63,6 +63,17 @@ def check_attention(checkpoint: Path, implementation: str | None, dtype: str, de
         raise UserError(f"{flag} computes in 16 bits, and the dtype is {chosen}; add --dtype bfloat16")
 
 
+def check_gptq_backend(checkpoint: Path, backend: str, dtype: str, device: str | None) -> None:
+    """UserError where `--gptq-backend` is certain not to run this checkpoint."""
+    from qwen_model.gptq_backends import check_backend
+    from qwen_model.loading import load_config
+
+    try:
+        check_backend(load_config(checkpoint), backend, resolve_dtype(checkpoint, dtype, device))
+    except ValueError as error:
+        raise UserError(f"-c {checkpoint}: --gptq-backend {backend}: {error}") from error
+
+
 def resolve_long_context(checkpoint: Path, **flags: Any) -> dict[str, Any]:
     """The setting `long_context`: the switches that the model runs with where flags give one. Nothing otherwise, so
     that the output folder of a run without them stays what it was."""
@@ -92,23 +103,15 @@ def resolve_kv_cache(checkpoint: Path, flag: str) -> dict[str, str]:
     return {"kv_cache": "int8"} if is_int8 else {}
 
 
-def host_memory() -> int:
-    """Bytes of the host's memory that are free: by psutil, which comes with accelerate, else as Linux counts them."""
-    try:
-        import psutil
-
-        return int(psutil.virtual_memory().available)
-    except ImportError:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def free_bytes(device: str) -> int:
     """Bytes free where a model would go: "cuda" is all GPUs together, as it is spread over them when it has to be."""
+    from qwen_model.devices import free_memory
+
     import torch
 
     if device == "cuda":
         return sum(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
-    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else host_memory()
+    return free_memory(torch.device(device))
 
 
 def too_large(checkpoint: Path) -> bool:

@@ -1,0 +1,171 @@
+"""How the packed layers of a GPTQ checkpoint are run, once they are loaded (`--gptq-backend`).
+
+* `reference`: a layer unpacks its weight at each call (gptq.py). Exact, in any dtype; slow.
+* `torch`: torch's own int4 product for a few rows (`_weight_int4pack_mm`, and `_weight_int4pack_mm_for_cpu`): it reads
+  a quarter of what bf16 weights take. In bf16 only, 4 bits, groups of 32, 64, 128 or 256; scales are rounded to bf16.
+  Many rows are multiplied with the unpacked weight.
+* `gptqmodel`: the kernels of that package, where it is installed; it chooses by device and dtype.
+* `auto`: each weight is unpacked once, where half of the free memory holds them, else `reference`: the same numbers, at
+  the speed of a float model.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from .devices import free_memory
+from .gptq import GPTQLinear, packing_of
+
+BACKENDS = ("auto", "reference", "torch", "gptqmodel")
+UNPACKED = "unpacked once"
+GROUPS = (32, 64, 128, 256)  # of torch's int4 product
+
+
+Packed = tuple[nn.Module, str, GPTQLinear]  # what the layer is in, its name there, and itself
+
+
+class Int4Product:
+    """torch's int4 product of one layer: x bf16 [M, K] -> [M, N].
+
+    The kernel's weight is (q - 8) * scale + zero with 4-bit q, so zero is (8 - z) * scale. Inputs are put in the order
+    of their groups (desc_act).
+    """
+
+    def __init__(self, layer: GPTQLinear) -> None:
+        """Raises ValueError, without the layer's name, where the kernel does not take the layer."""
+        self.size, self.is_cpu = layer.packing.group_size, layer.scales.device.type == "cpu"
+        if self.size == -1:
+            self.size = layer.in_features
+        order = torch.argsort(layer.g_idx, stable=True)
+        groups = torch.bincount(layer.g_idx.long(), minlength=len(layer.scales))
+        if self.size not in GROUPS or bool((groups != self.size).any()):
+            raise ValueError(
+                f"groups of {self.size} inputs, of which torch's int4 product has {GROUPS} and no uneven ones"
+            )
+        in_order = bool((order == torch.arange(len(order), device=order.device)).all())
+        self.order = None if in_order else order
+        values, zeros = layer.values()
+        scales = layer.scales.float()
+        self.scales_and_zeros = torch.stack((scales, (8 - zeros) * scales), dim=-1).to(torch.bfloat16).contiguous()
+        self.weight = self._packed(values[order].t().contiguous())
+
+    def _packed(self, values: torch.Tensor) -> torch.Tensor:
+        """values: int32 [N, K], 0 to 15."""
+        ops, inputs = torch.ops.aten, values.shape[1]
+        if self.is_cpu:
+            return ops._convert_weight_to_int4pack_for_cpu(values, 1)  # type: ignore[no-any-return]
+        tiles = next((tiles for tiles in (8, 4, 2) if inputs % (16 * tiles) == 0), None)
+        if tiles is None or values.shape[0] % 8:
+            raise ValueError(f"{inputs} x {values.shape[0]} weights, which torch's int4 product does not tile")
+        pairs = (values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8)
+        return ops._convert_weight_to_int4pack(pairs, tiles)  # type: ignore[no-any-return]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if self.order is not None:
+            rows = rows[:, self.order]
+        product = torch.ops.aten._weight_int4pack_mm_for_cpu if self.is_cpu else torch.ops.aten._weight_int4pack_mm
+        out: torch.Tensor = product(rows.contiguous(), self.weight, self.size, self.scales_and_zeros)
+        return out.view(*x.shape[:-1], -1)
+
+
+def use_backend(model: Any, backend: str) -> None:
+    """Run a loaded model's packed layers by this backend. The model's attribute `gptq_backend` says which it is: for
+    `auto` UNPACKED or `reference`; None for a model without packed layers.
+
+    Raises:
+        ValueError: a backend that cannot run these layers here.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"the GPTQ backend is one of {', '.join(BACKENDS)}, not {backend!r}")
+    layers = list(packed_layers(model))
+    model.gptq_backend = None
+    if not layers:
+        if backend in ("torch", "gptqmodel"):
+            raise ValueError(f"--gptq-backend {backend}: no GPTQ checkpoint of first-generation Qwen")
+        return
+    dtype = next(model.parameters()).dtype
+    if backend == "torch":
+        if why := why_not_torch(layers, dtype):
+            raise ValueError(f"--gptq-backend torch: {why}")
+        for _, _, layer in layers:
+            layer.few_rows = Int4Product(layer)
+    elif backend == "gptqmodel":
+        from .gptqmodel_layers import use_gptqmodel
+
+        use_gptqmodel(layers, dtype)
+    elif backend == "auto" and _fit_unpacked(layers, dtype):
+        for parent, name, layer in layers:
+            setattr(parent, name, unpacked_linear(layer, dtype))
+        model.gptq_backend = UNPACKED
+        return
+    model.gptq_backend = "reference" if backend == "auto" else backend
+
+
+def check_backend(config: Any, backend: str, dtype: str) -> None:
+    """ValueError where a backend is certain not to run a checkpoint, by its configuration. dtype: `bfloat16` ..."""
+    settings = getattr(config, "gptq", None)
+    if backend == "auto":
+        return
+    if settings is None:
+        raise ValueError("no GPTQ checkpoint of first-generation Qwen")
+    if backend == "torch":
+        packing = packing_of(settings)
+        if why := _not_for_torch(dtype, packing.bits):
+            raise ValueError(why)
+    if backend == "gptqmodel" and importlib.util.find_spec("gptqmodel") is None:
+        raise ValueError("the package gptqmodel is not installed (pip install gptqmodel)")
+
+
+def _fit_unpacked(layers: list[Packed], dtype: torch.dtype) -> bool:
+    """Whether the unpacked weights take at most half of what each device has free."""
+    wanted: dict[torch.device, int] = {}
+    for _, _, layer in layers:
+        device = layer.scales.device
+        wanted[device] = wanted.get(device, 0) + layer.in_features * layer.out_features * dtype.itemsize
+    return all(2 * size <= free_memory(device) for device, size in wanted.items())
+
+
+def packed_layers(model: nn.Module) -> Iterator[Packed]:
+    """The packed layers of a model, each with the module that it is in and its name there."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, GPTQLinear):
+                yield parent, name, layer
+
+
+def unpacked_linear(layer: GPTQLinear, dtype: torch.dtype) -> nn.Linear:
+    """The float layer that a packed one stands for."""
+    with torch.device("meta"):
+        linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, dtype=dtype)
+    linear.weight = nn.Parameter(layer.unpacked().to(dtype).contiguous(), requires_grad=False)
+    if layer.bias is not None:
+        linear.bias = nn.Parameter(layer.bias.detach().to(dtype), requires_grad=False)
+    return linear.eval()
+
+
+def why_not_torch(layers: list[Packed], dtype: torch.dtype) -> str:
+    """Why torch's int4 product cannot run these layers; "" where it can."""
+    if why := _not_for_torch(str(dtype).removeprefix("torch."), layers[0][2].packing.bits):
+        return why
+    for _, name, layer in layers[:5]:
+        try:
+            Int4Product(layer)
+        except (ValueError, RuntimeError) as error:
+            return f"{name}: {str(error).splitlines()[0]}"
+    return ""
+
+
+def _not_for_torch(dtype: str, bits: int) -> str:
+    if dtype != "bfloat16":
+        return f"torch's int4 product is for bfloat16, and the model runs in {dtype}: add --dtype bfloat16"
+    if bits != 4:
+        return f"torch's int4 product is for 4 bits, and these layers have {bits}"
+    if not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
+        return f"torch {torch.__version__} has no int4 product for both CPU and GPU"
+    return ""
