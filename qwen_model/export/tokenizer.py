@@ -28,7 +28,15 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..checkpoint import CheckpointError
 from ..tokenization import VOCAB_FILES, QWenTokenizer
-from ..vocabulary import ENDOFTEXT, IM_END, SPLIT_PATTERN
+from ..vocabulary import ENDOFTEXT, IM_END, SPLIT_PATTERN, read_ranks
+
+
+class _Converter(TikTokenConverter):
+    """It reads the file with our reader: tiktoken's wants the package blobfile in its older releases."""
+
+    @staticmethod
+    def load_tiktoken_bpe(tiktoken_url: str) -> dict[bytes, int]:
+        return read_ranks(tiktoken_url)
 
 
 def fast_tokenizer(slow: QWenTokenizer, vocab_file: Path) -> Tokenizer:
@@ -37,7 +45,7 @@ def fast_tokenizer(slow: QWenTokenizer, vocab_file: Path) -> Tokenizer:
     Raises:
         CheckpointError: a vocabulary that a tokenizer.json cannot hold.
     """
-    fast = TikTokenConverter(vocab_file=str(vocab_file), pattern=SPLIT_PATTERN).converted()
+    fast = _Converter(vocab_file=str(vocab_file), pattern=SPLIT_PATTERN).converted()  # type: ignore[no-untyped-call]
     fast.normalizer = normalizers.NFC()
     special = sorted(slow.special_tokens, key=slow.special_tokens.__getitem__)
     fast.add_special_tokens([AddedToken(token, normalized=True, special=True) for token in special])
