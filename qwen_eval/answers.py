@@ -25,7 +25,7 @@ from qwen_eval.benchmark import (
 )
 from qwen_eval.engines.base import ChoiceRequest, LogLikelihoodRequest, NoReply
 from qwen_eval.engines.decoding import Decoding
-from qwen_eval.engines.fewer_examples import shorter_prompts
+from qwen_eval.engines.model_input import continuations, shorter_prompts
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.progress import progress
 from qwen_eval.reporting.manifest import digest
@@ -124,7 +124,7 @@ class ModelAnswers:
         found: list[list[float | None]] = []
         for index, (task, request) in enumerate(asked):
             found.append([None] * len(request.continuations))
-            pairs = self.engine.continuation_ids(request.prompt, request.continuations, self.chat)
+            pairs = continuations(self.engine, self.chat, request)
             for number, (context, continuation) in enumerate(pairs):
                 whole = LogLikelihoodRequest(context, continuation)
                 limit = request.max_prompt_tokens

@@ -21,12 +21,14 @@ class LogLikelihood(NamedTuple):
     """Answer: for each continuation of the prompt its log-likelihood (list of float): the sum over its tokens.
 
     For choices longer than one token; `multiple_choice.likelihood_record` makes acc, acc_norm (per character) and
-    acc_bytes of them.
+    acc_bytes of them. between: for each continuation what stands between the prompt and it, read and not scored
+    (WinoGrande's partial scoring).
     """
 
     prompt: str
     continuations: Sequence[str]
     max_prompt_tokens: int | None = None
+    between: Sequence[str] = ()
 
 
 class Generate(NamedTuple):

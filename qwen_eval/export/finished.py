@@ -18,6 +18,8 @@ from qwen_eval.stats import Z95
 HUB_DATA = {
     "mmlu": ("cais/mmlu", "test"),
     "mmlu_pro": ("TIGER-Lab/MMLU-Pro", "test"),
+    "hellaswag": ("Rowan/hellaswag", "validation"),
+    "winogrande": ("allenai/winogrande", "validation"),
     "ceval": ("ceval/ceval-exam", "val"),
     "cmmlu": ("haonan-li/cmmlu", "test"),
     "gsm8k": ("openai/gsm8k", "test"),

@@ -82,6 +82,12 @@ def _perplexity(record: Record, headline: str) -> Scores:
         yield f"{record['subject']}/seq_{length}", math.exp(min(nll["mean"], 700.0))  # beyond it there is no float
 
 
+def _truthful(record: Record, headline: str) -> Scores:
+    yield "mc1", bool(record["correct"])
+    if "mc2" in record:
+        yield "mc2", float(record["mc2"])
+
+
 def _none(record: Record, headline: str) -> Scores:
     yield from ()
 
@@ -95,5 +101,6 @@ MAKERS: dict[str, Callable[[Record, str], Scores]] = {
     "code_interpreter": _interpreter,
     "vcsum": _summaries,
     "ppl": _perplexity,
+    "truthfulqa": _truthful,
     "wmt22": _none,
 }

@@ -22,6 +22,9 @@ from qwen_eval.reporting.reported import COLUMNS, Row
 DATASETS = {
     "mmlu": "mmlu hendryckstest",
     "mmlu_pro": "mmlupro",
+    "arc_challenge": "arcchallenge",
+    "hellaswag": "hellaswag",
+    "winogrande": "winogrande",
     "ceval": "cevalexam ceval cevalvalid",
     "cmmlu": "cmmlu",
     "gsm8k": "gsm8k",

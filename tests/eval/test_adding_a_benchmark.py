@@ -12,6 +12,7 @@ from qwen_eval.benchmark import Item, Setting, answered
 from qwen_eval.errors import run_script
 from qwen_eval.reporting.samples import unpacked
 from qwen_eval.runner import run_benchmark
+from tests.eval.lm_eval_side import compare, in_lm_eval
 
 import pytest
 
@@ -255,24 +256,6 @@ def test_hellaswag_runs_on_a_model(hellaswag, demo_checkpoint, tmp_path, monkeyp
 # ---- against lm-evaluation-harness
 
 
-def in_lm_eval(checkpoint: Path, task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Its samples of one task of ours, 5-shot."""
-    from qwen_model.loading import load_model, load_tokenizer
-
-    import torch
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-
-    model = load_model(checkpoint, dtype=torch.float32).eval()
-    lm = HFLM(pretrained=model, tokenizer=load_tokenizer(checkpoint), batch_size=1, device="cpu", max_length=8192)
-    metrics = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", "acc_norm")]
-    config = {"output_type": "multiple_choice", "num_fewshot": 5, "metric_list": metrics, **task}
-    config["fewshot_config"] = {"sampler": "first_n"}
-    done = simple_evaluate(model=lm, tasks=[config], log_samples=True, bootstrap_iters=0)
-    samples_of_it: list[dict[str, Any]] = done["samples"][task["task"]]
-    return samples_of_it
-
-
 @pytest.mark.heavy
 def test_arc_and_lm_evaluation_harness_agree_item_by_item(
     arc, arc_data, demo_checkpoint, tmp_path, monkeypatch, capsys
@@ -318,22 +301,3 @@ def test_hellaswag_and_lm_evaluation_harness_agree_item_by_item(
     flags = ("-c", demo_checkpoint, "-d", data, "--dtype", "float32", "-k", 5, "-o", tmp_path / "out")
     assert finished(monkeypatch, module.HellaSwag(), *flags) == 0
     compare(samples(tmp_path / "out"), theirs, "val")
-
-
-def compare(ours: dict[str, dict[str, Any]], theirs: list[dict[str, Any]], split: str) -> None:
-    """The same prompts, likelihoods, acc and acc_norm for every item."""
-    assert len(ours) == len(theirs)
-    for one in theirs:
-        row = ours[f"{split}/{one['doc_id']}"]
-        asked = [argument[0] for argument in _arguments(one)]
-        assert set(asked) == {row["prompt"]}
-        likelihoods = [float(response[0]) for response in one["filtered_resps"]]
-        assert row["choice_logits"] == pytest.approx(likelihoods, abs=2e-4)
-        assert (row["correct"], row["correct_norm"]) == (bool(one["acc"]), bool(one["acc_norm"]))
-
-
-def _arguments(sample: dict[str, Any]) -> list[list[str]]:
-    given = sample["arguments"]
-    if isinstance(given, dict):
-        return [[part["arg_0"], part["arg_1"]] for part in given.values()]
-    return [list(part) for part in given]

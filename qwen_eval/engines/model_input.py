@@ -1,9 +1,10 @@
-"""Prompts that are asked with fewer examples because they are long, as some published scripts do it."""
+"""How a request becomes tokens where that takes more than one call of the engine: prompts that lose examples because
+they are long, and continuations behind texts of their own."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from qwen_eval.model_requests import Generate
+from qwen_eval.model_requests import Generate, LogLikelihood
 
 
 def shorter_prompts(
@@ -25,3 +26,11 @@ def shorter_prompts(
 def _too_long(engine: Any, request: Generate, prompt: Any) -> bool:
     limit = request.shorter_from
     return limit is not None and len(engine.last_tokens(prompt, limit - 1)) < len(prompt)
+
+
+def continuations(engine: Any, chat: bool, request: LogLikelihood) -> list[Any]:
+    """Context and continuation, in tokens, of each continuation; see `LogLikelihood.between`."""
+    if not request.between:
+        return list(engine.continuation_ids(request.prompt, request.continuations, chat))
+    own = zip(request.between, request.continuations, strict=True)
+    return [engine.continuation_ids(request.prompt + text, [end], chat)[0] for text, end in own]
