@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .fused import PLAIN, Between, can_fuse, fused
 from .layers import QWenRMSNorm, is_plain
 from .long_context import LongContext
 from .rope import PositionTables, rotate
@@ -94,44 +95,54 @@ def decoding_step(model: Any, rows: int, free_memory: Callable[[], float]) -> De
     weight = model.lm_head.weight
     packed = rows >= FEWEST_PACKED and weight.dtype == torch.float32 and weight.device.type == "cpu"
     packed = packed and torch.backends.mkldnn.is_available()
-    return DecodingStep(model, packed and 4 * sum(each.nbytes for each in model.parameters()) <= free_memory())
+    fuse = weight.device.type == "cuda" and can_fuse()
+    return DecodingStep(model, packed and 4 * sum(each.nbytes for each in model.parameters()) <= free_memory(), fuse)
 
 
 class DecodingStep:
     """The decoder of a model, for one more token of each of B rows."""
 
-    def __init__(self, model: Any, packed: bool = False) -> None:
-        """packed: see `FewRows`; the copies are of the weights as they are now."""
+    def __init__(self, model: Any, packed: bool = False, fuse: bool = False) -> None:
+        """packed: see `FewRows`; the copies are of the weights as they are now. fuse: what stands between the products
+        is compiled (fused.py)."""
         self.body, self.config, self.heads = model.transformer, model.config, model.config.num_attention_heads
         self.layers = [_Layer(block, packed) for block in self.body.h]
         self.head = FewRows(model.lm_head, packed)
+        self.between = fused() if fuse else PLAIN
 
     def __call__(
         self, ids: torch.Tensor, places: torch.Tensor, alpha: torch.Tensor, switches: LongContext, attend: Attend
     ) -> torch.Tensor:
         """Hidden states [B, h] behind the final norm. ids, places: int64 [B], each row's token and its position from 0;
         alpha: the NTK factors, float64 [B] or [1]; attend: called in each layer, keeps what later steps need."""
-        body = self.body
+        body, between = self.body, self.between
         hidden: torch.Tensor = body.wte(ids)
         positions = places[:, None]
         beyond = body._beyond(positions, 1, switches)
         all_tables = body._tables.tables(switches, alpha, positions, beyond, hidden.dtype)
         rotations: dict[int, _Rotation] = {}
+        step: torch.Tensor | None = None  # what the last product adds to the residual stream
         for index, (layer, tables) in enumerate(zip(self.layers, all_tables, strict=True)):
             rotation = rotations.get(id(tables))
             if rotation is None:
-                rotation = rotations[id(tables)] = _Rotation(tables, self.config.kv_channels, hidden)
-            x, factor = _normed(hidden, layer.ln_1, layer.c_attn)
+                rotation = rotations[id(tables)] = _Rotation(tables, self.config.kv_channels, hidden, between)
+            hidden, x, factor = _normed(hidden, step, layer.ln_1, between, layer.c_attn)
             qkv = layer.c_attn(x, factor=factor).reshape(len(hidden), 3, self.heads, -1)
             query, key = rotation(qkv[:, :2]).unbind(1)
             if tables.logn is not None:
                 query = query * tables.logn[:, :, None]
             attended = attend(index, query[:, :, None], key[:, :, None], qkv[:, 2, :, None])
-            hidden = layer.c_proj(attended, hidden)
-            x, factor = _normed(hidden, layer.ln_2, layer.w1, layer.w2)
-            hidden = layer.down(F.silu(layer.w2(x, factor=factor)).mul_(layer.w1(x, factor=factor)), hidden)
-        x, factor = _normed(hidden, body.ln_f)
-        return x
+            hidden, step = _add(layer.c_proj, attended, hidden)
+            hidden, x, factor = _normed(hidden, step, layer.ln_2, between, layer.w1, layer.w2)
+            gated = between.gate(layer.w2(x, factor=factor), layer.w1(x, factor=factor))
+            hidden, step = _add(layer.down, gated, hidden)
+        return _normed(hidden, step, body.ln_f, between)[1]
+
+
+def _add(linear: FewRows, x: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The residual stream, and what is still to be added to it: on a CPU the product adds by itself, elsewhere the norm
+    that follows does."""
+    return (linear(x, hidden), None) if linear.on_cpu else (hidden, linear(x))
 
 
 class _Layer:
@@ -145,22 +156,27 @@ class _Layer:
         )
 
 
-def _normed(x: torch.Tensor, norm: QWenRMSNorm, *readers: FewRows) -> tuple[torch.Tensor, float]:
-    """QWenRMSNorm of [B, h], and a factor that its readers have still to multiply by.
+def _normed(
+    hidden: torch.Tensor, step: torch.Tensor | None, norm: QWenRMSNorm, between: Between, *readers: FewRows
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """The residual stream [B, h] with `step` added, its QWenRMSNorm, and a factor that the readers of this have still
+    to multiply by.
 
     On a CPU torch's kernel is ten calls. Here the mean square of a row is one product; of a single fp32 row it goes
     into the factor of the products that follow.
     """
-    if x.device.type != "cpu":
-        return norm.forward(x), 1.0
-    size = x.shape[-1]
-    if len(x) == 1 and x.dtype == torch.float32 and readers and all(reader.on_cpu for reader in readers):
-        row = x.view(-1)
-        return x * norm.weight, (float(torch.dot(row, row)) / size + norm.eps) ** -0.5
-    wide = x.float()
+    if hidden.device.type != "cpu":
+        hidden, x = between.add_norm(hidden, step, norm.weight, norm.eps)
+        return hidden, x, 1.0
+    hidden = hidden if step is None else hidden + step
+    size = hidden.shape[-1]
+    if len(hidden) == 1 and hidden.dtype == torch.float32 and readers and all(reader.on_cpu for reader in readers):
+        row = hidden.view(-1)
+        return hidden, hidden * norm.weight, (float(torch.dot(row, row)) / size + norm.eps) ** -0.5
+    wide = hidden.float()
     mean_square = torch.linalg.vecdot(wide, wide).div_(size)
     normed = wide * mean_square.add_(norm.eps).rsqrt_()[:, None]
-    return normed.to(x.dtype) * norm.weight, 1.0
+    return hidden, normed.to(hidden.dtype) * norm.weight, 1.0
 
 
 class _Rotation:
@@ -170,23 +186,20 @@ class _Rotation:
     is zero but for two numbers per column.
     """
 
-    def __init__(self, tables: PositionTables, head_dim: int, like: torch.Tensor) -> None:
-        self.half = tables.cos.shape[-1]
+    def __init__(self, tables: PositionTables, head_dim: int, like: torch.Tensor, between: Between) -> None:
+        self.between = between
         cos, sin = tables.cos[:, 0], tables.sin[:, 0]  # [B or 1, d / 2]
-        self.whole = 2 * self.half == head_dim
+        self.whole = 2 * cos.shape[-1] == head_dim
         self.matrix: torch.Tensor | None = None
         if self.whole and like.device.type == "cpu" and like.dtype == torch.float32:
             cos, sin = torch.diag_embed(cos), torch.diag_embed(sin)
             self.matrix = torch.cat((torch.cat((cos, sin), -1), torch.cat((-sin, cos), -1)), -2)[:, None]
             return
-        cos, sin = cos[:, None, None], sin[:, None, None]
-        self.cos = torch.cat((cos, cos), dim=-1) if self.whole else cos
-        self.sin = torch.cat((-sin, sin), dim=-1) if self.whole else sin
+        self.cos, self.sin = cos[:, None, None], sin[:, None, None]
+        if self.whole:
+            self.cos, self.sin = torch.cat((self.cos, self.cos), -1), torch.cat((-self.sin, self.sin), -1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self.matrix is not None:
             return torch.matmul(x, self.matrix)
-        if not self.whole:
-            return rotate(x, self.cos, self.sin)
-        turned = torch.addcmul(x * self.cos, x.roll(self.half, -1), self.sin)
-        return turned if turned.dtype == x.dtype else turned.to(x.dtype)
+        return self.between.turn(x, self.cos, self.sin) if self.whole else rotate(x, self.cos, self.sin)

@@ -12,7 +12,7 @@ outputs and G groups of inputs, W[n, k] = scales[g, n] * (w[k, n] - z[g, n]) whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ from torch import nn
 #: the layers of a block that are packed
 PACKED = ("attn.c_attn", "attn.c_proj", "mlp.w1", "mlp.w2", "mlp.c_proj")
 BITS = (2, 4, 8)
-#: rows up to which a faster product (`few_rows`) runs, and not the unpacked weight
+#: rows up to which torch's int4 product runs, and not the unpacked weight
 FEW_ROWS = 32
 
 
@@ -81,8 +81,8 @@ class GPTQLinear(nn.Module):
         self.register_buffer("g_idx", torch.zeros(inputs, dtype=torch.int32))
         self.bias = nn.Parameter(torch.zeros(outputs), requires_grad=False) if bias else None
         self.order_groups()
-        #: a faster product without the bias (gptq_backends.py), for at most FEW_ROWS rows
-        self.few_rows: Callable[[torch.Tensor], torch.Tensor] | None = None
+        #: a faster product without the bias, for at most its `most_rows` rows (gptq_backends.py)
+        self.few_rows: Any = None
 
     def order_groups(self) -> None:
         """The group of each input where the checkpoint does not say: in order."""
@@ -106,8 +106,8 @@ class GPTQLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        if self.few_rows is not None and x.shape[:-1].numel() <= FEW_ROWS:
-            out = self.few_rows(x)
+        if self.few_rows is not None and x.shape[:-1].numel() <= self.few_rows.most_rows:
+            out: torch.Tensor = self.few_rows(x)
             return out if bias is None else out + bias
         return F.linear(x, self.unpacked().to(x.dtype), bias)
 

@@ -3,7 +3,8 @@
 * `reference`: a layer unpacks its weight at each call (gptq.py). Exact, in any dtype; slow.
 * `torch`: torch's own int4 product for a few rows (`_weight_int4pack_mm`, and `_weight_int4pack_mm_for_cpu`): it reads
   a quarter of what bf16 weights take. In bf16 only, 4 bits, groups of 32, 64, 128 or 256; scales are rounded to bf16.
-  Many rows are multiplied with the unpacked weight.
+  Other packings and dtypes, on a GPU with Triton: a product of a single row that torch.compile makes, exact. More rows
+  are multiplied with the unpacked weight.
 * `gptqmodel`: the kernels of that package, where it is installed; it chooses by device and dtype.
 * `auto`: each weight is unpacked once, where half of the free memory holds them, else `reference`: the same numbers, at
   the speed of a float model.
@@ -19,7 +20,8 @@ import torch
 from torch import nn
 
 from .devices import free_memory
-from .gptq import GPTQLinear, packing_of
+from .fused import can_fuse, compiled
+from .gptq import FEW_ROWS, GPTQLinear, packing_of
 
 BACKENDS = ("auto", "reference", "torch", "gptqmodel")
 UNPACKED = "unpacked once"
@@ -35,6 +37,8 @@ class Int4Product:
     The kernel's weight is (q - 8) * scale + zero with 4-bit q, so zero is (8 - z) * scale. Inputs are put in the order
     of their groups (desc_act).
     """
+
+    most_rows = FEW_ROWS
 
     def __init__(self, layer: GPTQLinear) -> None:
         """Raises ValueError, without the layer's name, where the kernel does not take the layer."""
@@ -65,6 +69,11 @@ class Int4Product:
         pairs = (values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8)
         return ops._convert_weight_to_int4pack(pairs, tiles)  # type: ignore[no-any-return]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a product reads of the weight."""
+        return self.weight.nbytes + self.scales_and_zeros.nbytes
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
         if self.order is not None:
@@ -72,6 +81,45 @@ class Int4Product:
         product = torch.ops.aten._weight_int4pack_mm_for_cpu if self.is_cpu else torch.ops.aten._weight_int4pack_mm
         out: torch.Tensor = product(rows.contiguous(), self.weight, self.size, self.scales_and_zeros)
         return out.view(*x.shape[:-1], -1)
+
+
+def single_row(
+    x: torch.Tensor, qweight: torch.Tensor, zeros: torch.Tensor, scales: torch.Tensor, bits: int
+) -> torch.Tensor:
+    """One row times a packed weight whose groups are in order: x [K], qweight int32 [K / p, N], zeros int32 and scales
+    fp32 [G, N] -> fp32 [N]. Compiled it is one kernel, which reads the packed words."""
+    groups, outputs = scales.shape
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=x.device)
+    words = qweight.view(groups, -1, 1, outputs)
+    values = (words >> shifts[None, None, :, None]) & ((1 << bits) - 1)
+    weight = (values - zeros[:, None, None, :]).float() * scales[:, None, None, :]
+    return (x.float().view(groups, -1, len(shifts), 1) * weight).sum((0, 1, 2))
+
+
+class CompiledProduct:
+    """`single_row` of one layer, compiled for all layers of a shape."""
+
+    most_rows = 1
+    function: Any = None
+
+    def __init__(self, layer: GPTQLinear) -> None:
+        """Raises ValueError where the groups are not in order, or uneven."""
+        size = layer.in_features if layer.packing.group_size == -1 else layer.packing.group_size
+        in_order = torch.arange(layer.in_features, device=layer.g_idx.device) // size
+        if layer.in_features % size or not torch.equal(layer.g_idx.long(), in_order):
+            raise ValueError(
+                "groups that are not in order (desc_act) or uneven; torch.compile's product has none of these"
+            )
+        if CompiledProduct.function is None:
+            CompiledProduct.function = staticmethod(compiled(single_row, dynamic=False))
+        self.layer, self.zeros, self.scales = layer, layer.values()[1], layer.scales.float()
+        self.nbytes = layer.qweight.nbytes + self.zeros.nbytes + self.scales.nbytes
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.function(
+            x.reshape(-1), self.layer.qweight, self.zeros, self.scales, self.layer.packing.bits
+        )
+        return out.to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def use_backend(model: Any, backend: str) -> None:
@@ -93,8 +141,9 @@ def use_backend(model: Any, backend: str) -> None:
     if backend == "torch":
         if why := why_not_torch(layers, dtype):
             raise ValueError(f"--gptq-backend torch: {why}")
+        product = _product_of(layers, dtype)
         for _, _, layer in layers:
-            layer.few_rows = Int4Product(layer)
+            layer.few_rows = product(layer)
     elif backend == "gptqmodel":
         from .gptqmodel_layers import use_gptqmodel
 
@@ -107,8 +156,9 @@ def use_backend(model: Any, backend: str) -> None:
     model.gptq_backend = "reference" if backend == "auto" else backend
 
 
-def check_backend(config: Any, backend: str, dtype: str) -> None:
-    """ValueError where a backend is certain not to run a checkpoint, by its configuration. dtype: `bfloat16` ..."""
+def check_backend(config: Any, backend: str, dtype: str, device: str) -> None:
+    """ValueError where a backend is certain not to run a checkpoint, by its configuration. dtype: `bfloat16` ...;
+    device: `cpu`, `cuda` ..."""
     settings = getattr(config, "gptq", None)
     if backend == "auto":
         return
@@ -116,7 +166,7 @@ def check_backend(config: Any, backend: str, dtype: str) -> None:
         raise ValueError("no GPTQ checkpoint of first-generation Qwen")
     if backend == "torch":
         packing = packing_of(settings)
-        if why := _not_for_torch(dtype, packing.bits):
+        if why := _not_for_torch(dtype, packing.bits, device.partition(":")[0]):
             raise ValueError(why)
     if backend == "gptqmodel" and importlib.util.find_spec("gptqmodel") is None:
         raise ValueError("the package gptqmodel is not installed (pip install gptqmodel)")
@@ -149,19 +199,28 @@ def unpacked_linear(layer: GPTQLinear, dtype: torch.dtype) -> nn.Linear:
     return linear.eval()
 
 
+def _product_of(layers: list[Packed], dtype: torch.dtype) -> type[Int4Product] | type[CompiledProduct]:
+    """torch's int4 product where it can, else the compiled one."""
+    int4 = dtype == torch.bfloat16 and layers[0][2].packing.bits == 4
+    return Int4Product if int4 else CompiledProduct
+
+
 def why_not_torch(layers: list[Packed], dtype: torch.dtype) -> str:
-    """Why torch's int4 product cannot run these layers; "" where it can."""
-    if why := _not_for_torch(str(dtype).removeprefix("torch."), layers[0][2].packing.bits):
+    """Why torch's products cannot run these layers; "" where they can."""
+    first = layers[0][2]
+    if why := _not_for_torch(str(dtype).removeprefix("torch."), first.packing.bits, first.scales.device.type):
         return why
     for _, name, layer in layers[:5]:
         try:
-            Int4Product(layer)
+            _product_of(layers, dtype)(layer)
         except (ValueError, RuntimeError) as error:
             return f"{name}: {str(error).splitlines()[0]}"
     return ""
 
 
-def _not_for_torch(dtype: str, bits: int) -> str:
+def _not_for_torch(dtype: str, bits: int, device: str) -> str:
+    if device == "cuda" and (dtype, bits) != ("bfloat16", 4):
+        return "" if can_fuse() else "Triton is not installed, which makes the product for these bits and this dtype"
     if dtype != "bfloat16":
         return f"torch's int4 product is for bfloat16, and the model runs in {dtype}: add --dtype bfloat16"
     if bits != 4:

@@ -69,7 +69,9 @@ def check_gptq_backend(checkpoint: Path, backend: str, dtype: str, device: str |
     from qwen_model.loading import load_config
 
     try:
-        check_backend(load_config(checkpoint), backend, resolve_dtype(checkpoint, dtype, device))
+        check_backend(
+            load_config(checkpoint), backend, resolve_dtype(checkpoint, dtype, device), resolve_device(device)
+        )
     except ValueError as error:
         raise UserError(f"-c {checkpoint}: --gptq-backend {backend}: {error}") from error
 
