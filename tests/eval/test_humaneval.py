@@ -7,7 +7,7 @@ import sys
 from qwen_eval.benchmark import Completion, Item, Setting, Solution, answered
 from qwen_eval.errors import UserError
 from qwen_eval.reporting.samples import unpacked
-from qwen_eval.sandbox import Sandbox, Verdict
+from qwen_eval.sandbox import LEVELS, Sandbox, Verdict
 
 import evaluate_humaneval
 import pytest
@@ -234,10 +234,16 @@ PLUS = [
         "test": "def check(candidate):\n    assert candidate([1.0, 1.2], 0.3) == True\n"
         "    assert candidate([], 1.0) == False\n"
     },
+    {  # as in the official file, whose `test` is HumanEval's own
+        "base_input": [[[1.0, 2.0], 0.5]],
+        "plus_input": [[[1.0, 1.2], 0.3], [[], 1.0]],
+        "atol": 0,
+        "test": "def check(candidate):\n    pass\n",
+    },
 ]
 
 
-@pytest.mark.parametrize("plus", PLUS, ids=["inputs", "test text"])
+@pytest.mark.parametrize("plus", PLUS, ids=["inputs", "test text", "both"])
 def test_evalplus(rescore, rows, tmp_path, plus):
     row = rows[0]
     path = tmp_path / "HumanEvalPlus.jsonl"
@@ -269,6 +275,36 @@ def test_evalplus_compares_floats_within_its_tolerance(rows):
         plus = {**zero, "base_input": [[[1, 2]]], "plus_input": [[[-6, 11, -6, 1]]], "atol": 1e-4, "test": ""}
         assert sandbox.check(plus_check(zero, plus, zero["prompt"] + zero["canonical_solution"])).passed
         assert not sandbox.check(plus_check(zero, plus, zero["prompt"] + "    return 0.25")).passed
+
+
+# HumanEval's own solutions that EvalPlus's tests find wrong, or too slow (55, 63, 127).
+WRONG_SOLUTIONS = {22, 32, 44, 49, 55, 63, 64, 76, 91, 95, 97, 111, 122, 123, 124, 125, 127, 132, 140, 150}
+
+
+@pytest.mark.parametrize("number", [22, 44, 64])
+def test_a_solution_that_passes_the_base_tests_alone_fails_those_of_the_official_file(rows, shared, number):
+    plus = evaluate_humaneval.read_plus(shared / "data/evalplus/HumanEvalPlus.jsonl.gz", rows)
+    row = rows[number]
+    with Sandbox(workers=1, without=["nothing"]) as sandbox:
+        program = row["prompt"] + row["canonical_solution"]
+        assert sandbox.check(evaluate_humaneval.check(row, program)).passed
+        assert not sandbox.check(plus_check(row, plus[row["task_id"]], program)).passed
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_solution_of_evalplus_passes_its_own_tests(rows, shared, level):
+    plus = evaluate_humaneval.read_plus(shared / "data/evalplus/HumanEvalPlus.jsonl.gz", rows)
+    with Sandbox(level=level) as sandbox:
+        programs = {name: one["prompt"] + one["canonical_solution"] for name, one in plus.items()}
+        base = sandbox.check_many(evaluate_humaneval.check(row, programs[row["task_id"]]) for row in rows)
+        more = sandbox.check_many(plus_check(row, plus[row["task_id"]], programs[row["task_id"]]) for row in rows)
+        assert all(verdict.passed for verdict in (*base, *more)) and len(more) == 164
+        own = sandbox.check_many(
+            plus_check(row, plus[row["task_id"]], row["prompt"] + row["canonical_solution"]) for row in rows
+        )
+    assert {number for number, verdict in enumerate(own) if not verdict.passed} == WRONG_SOLUTIONS
 
 
 def test_unusable_input_is_one_line(rescore, rows, tmp_path, script, shared, demo_checkpoint):
