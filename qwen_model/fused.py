@@ -8,6 +8,7 @@ run as they are written, and nothing is said: the numbers are the same.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -61,14 +62,22 @@ def fused() -> Between:
 def compiled(function: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
     """The function compiled at its first call; as it is from the first call on that fails to compile. dynamic: as for
     torch.compile."""
+    logging.getLogger("torch._dynamo.convert_frame").addFilter(_is_no_limit)
     made: list[Callable[..., Any]] = [torch.compile(function, fullgraph=True, dynamic=dynamic)]
 
     def call(*given: Any) -> Any:
         if made[0] is not function:
             try:
                 return made[0](*given)
-            except torch._dynamo.exc.TorchDynamoException:
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # the compiler's, of many kinds; one of the function itself comes again below
                 made[0] = function
         return function(*given)
 
     return call
+
+
+def _is_no_limit(record: logging.LogRecord) -> bool:
+    """Drops torch's warning that a function was compiled for too many shapes: it then runs as it is."""
+    return "recompile_limit" not in record.getMessage()

@@ -199,3 +199,13 @@ def test_the_kernels_give_the_formulas_attention_and_log_sum_exp(
     for key, value in (slots, beside):
         want = attention._one_query(query.float(), key.float(), value.float(), scale, seen)
         near(attention._over_own(query, key, value, scale, seen), want)
+
+
+def test_replies_that_outgrow_their_slots_are_recorded_anew(monkeypatch: Any) -> None:
+    """A memory pool of CUDA graphs takes no new graph once all of its own are gone."""
+    monkeypatch.setattr(generate, "TYPICAL_REPLY", 1)
+    requests = many(count=4, new=200)
+    wanted = dict(engine_of(qwen(**WIDE), "cpu").generate(requests))
+    model = qwen(**WIDE)
+    found = dict(engine_of(model, dtype=torch.bfloat16).generate(requests))
+    assert found.keys() == wanted.keys() and all(found[i].tokens > 0 for i in found)

@@ -35,6 +35,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def record(self: Any, given: torch.Tensor, decode: Any) -> Any:
         sizes.append(len(given))
+        assert self.recorded or self.pool is None, "a pool whose graphs are all gone takes no new one"
+        self.pool = object()
         fixed = given.clone()
         replayed = Replayed(decode, fixed)
         return replayed, fixed, replayed.hidden

@@ -38,6 +38,16 @@ def test_a_function_that_cannot_be_compiled_runs_as_it_is() -> None:
     assert [call(torch.ones(1)).item(), call(torch.ones(1)).item()] == [2.0, 2.0]
 
 
+def test_more_shapes_than_torch_compiles_for_run_as_they_are(capfd: Any, caplog: Any) -> None:
+    def widths(x: torch.Tensor, by: int) -> torch.Tensor:
+        return x * by
+
+    call = fused.compiled(widths, dynamic=False)
+    for by in range(2, 14):
+        assert call(torch.ones(by), by).tolist() == [by] * by
+    assert "recompile_limit" not in capfd.readouterr().err + caplog.text
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("group", [32, -1])
 def test_a_packed_weight_times_one_row(bits: int, group: int) -> None:

@@ -57,6 +57,7 @@ class Graphs:
             self.capacity = self.cache.capacity
             self.recorded.clear()
             self.uses.clear()
+            self.pool = None  # a pool whose graphs are all gone takes no new one
         size = len(given)
         self.uses[size] += 1
         if size not in self.recorded and self.uses[size] > WORTH_RECORDING:
@@ -75,8 +76,8 @@ class Graphs:
 
     def _record(self, given: torch.Tensor, decode: Decode) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]:
         """The graph, its tensor of tokens and places, its hidden states."""
-        if self.stream is None:
-            self.stream, self.pool = torch.cuda.Stream(self.device), torch.cuda.graph_pool_handle()
+        self.stream = self.stream or torch.cuda.Stream(self.device)
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
         fixed, graph = given.clone(), torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
