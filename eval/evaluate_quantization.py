@@ -36,7 +36,8 @@ from qwen_eval.reproduction.runs import (
     status,
     target_of,
 )
-from qwen_eval.reproduction.tables import TABLES, script_module
+from qwen_eval.reproduction.subjects import demo_subjects, subjects_of
+from qwen_eval.reproduction.tables import TABLES
 from qwen_eval.reproduction.twins import Checkpoint, check_twins, differences, usual_twins
 from qwen_eval.target import Target
 
@@ -82,9 +83,9 @@ def main() -> int:
     targets = {given: target_of(given, TABLE.parts[0], own) for given, own in words.items()}
     check_names(targets)
     check_chat(TABLE, targets)
-    data, subjects = flags.eval_data_path, subjects_of(flags.subjects)
+    data, subjects = flags.eval_data_path, subjects_of(flags.subjects, TABLE.parts)
     if flags.checkpoint_path in DEMO_FOLDERS and data is None:
-        data, subjects = DEMO / "data", subjects if flags.subjects else demo_subjects()
+        data, subjects = DEMO / "data", subjects if flags.subjects else demo_subjects(TABLE.parts)
     engines = Engines()
     steps = [
         prepared(part, given, data, flags.output_dir, [*words[given], *subjects[part.name]], engines)
@@ -99,29 +100,6 @@ def main() -> int:
         carry_out(step)
     write(steps, targets, flags.output_dir / "tables" / TABLE.name)
     return status(started)
-
-
-def subjects_of(named: str | None) -> dict[str, list[str]]:
-    """The flag --subjects of each run, by its name. UserError for a subject that no run has."""
-    wanted = [name for name in map(str.strip, (named or "").split(",")) if name]
-    known = {part.name: getattr(script_module(part.script), "SUBJECTS", ()) for part in TABLE.parts}
-    for name in wanted:
-        if not any(name in subjects for subjects in known.values()):
-            raise UserError(f"unknown subject {name!r} in --subjects: neither MMLU nor C-Eval has it")
-    return flag_of({run: [name for name in wanted if name in subjects] for run, subjects in known.items()})
-
-
-def demo_subjects() -> dict[str, list[str]]:
-    """The same for those that the demo has samples of."""
-    files = {"mmlu": "mmlu/test/*_test.csv", "ceval": "ceval/val/*_val.csv"}
-    there = {run: sorted((DEMO / "data").glob(pattern)) for run, pattern in files.items()}
-    names = {run: [path.stem.rpartition("_")[0] for path in paths] for run, paths in there.items()}
-    return flag_of({part.name: names.get(part.name, []) for part in TABLE.parts})
-
-
-def flag_of(subjects: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """--subjects of each run; none where none are named."""
-    return {run: ["--subjects", ",".join(names)] if names else [] for run, names in subjects.items()}
 
 
 def reported_as(name: str | None, checkpoint: Checkpoint) -> list[str]:

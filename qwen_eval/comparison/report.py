@@ -198,11 +198,11 @@ def write(
         "notes": list(told),
     }
     write_atomically(folder / "comparison.json", json.dumps(found, ensure_ascii=False, indent=2) + "\n")
-    write_atomically(folder / "flips.jsonl", _lines(flip for one in benchmarks for flip in _flips(one)))
-    write_atomically(folder / "prompts.jsonl", _lines(prompt for one in benchmarks for prompt in _prompts(one)))
+    write_atomically(folder / "flips.jsonl", json_lines(flip for one in benchmarks for flip in _flips(one)))
+    write_atomically(folder / "prompts.jsonl", json_lines(prompt for one in benchmarks for prompt in _prompts(one)))
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> str:
+def json_lines(rows: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
