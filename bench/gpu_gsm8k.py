@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gsm8k_workload import Ids, generate_requests, jobs
 from workload import SEVEN_B, Shape, build, needed_tokens
 
@@ -45,6 +44,7 @@ def main() -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         print("error: no CUDA device here; --tiny --device cpu shows that the script runs", file=sys.stderr)
         return 2
+    from qwen_eval.benchmarks.speed.limits import copy_bandwidth
     from qwen_eval.engines.local.engine import LocalEngine
 
     shape = TINY if args.tiny else SEVEN_B
@@ -63,8 +63,7 @@ def main() -> int:
     )
 
     list(engine.generate(generate_requests(work[: min(64, len(work))], limit=8, stop=stop)))  # kernels warm up
-    rate = _copy_rate(torch, args.device, 2**32 if on_gpu else 2**26)
-    measure(engine, work, requests, rate)
+    measure(engine, work, requests, copy_bandwidth(torch.device(args.device)))
     return 0
 
 
@@ -144,20 +143,6 @@ def _shared(work: list[Any]) -> int:
     from qwen_eval.engines.local.prefix import plan
 
     return max(group.length for group in plan([job.tokens for job in work]))
-
-
-def _copy_rate(torch: Any, device: str, size: int) -> float:
-    """Bytes read and written a second by a large copy, the best of five."""
-    source = torch.zeros(size // 4, dtype=torch.float32, device=device)
-    target = torch.empty_like(source)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        target.copy_(source)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return float(2 * source.numel() * 4 / np.min(times[1:]))
 
 
 if __name__ == "__main__":
