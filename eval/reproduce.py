@@ -2,6 +2,7 @@
 
     python eval/reproduce.py base -c Qwen/Qwen-7B -d data                 # data/mmlu, data/ceval, data/gsm8k ...
     python eval/reproduce.py quantization -c Qwen/Qwen-7B-Chat -c Qwen/Qwen-7B-Chat-Int4 -d data
+    python eval/reproduce.py qwen2.5 -c Qwen/Qwen2.5-7B -d data           # Qwen1.5 to Qwen3 have tables of their own
     python eval/reproduce.py --all -c demo-chat                           # every table of this kind of model
     python eval/reproduce.py base -c Qwen/Qwen-7B -d data --plan          # only what would be done, and how long
 
@@ -31,7 +32,7 @@ from qwen_eval.reproduction.runs import (
     status,
     target_of,
 )
-from qwen_eval.reproduction.tables import TABLES, CardTable
+from qwen_eval.reproduction.tables import TABLES, CardTable, Part
 from qwen_eval.target import Target
 
 NOT_HERE = ("-k", "--num-fewshot", "--rescore", "--baseline", "--subjects")  # each run has its own
@@ -48,7 +49,7 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[
     )
     add = flags.add_argument
     add("table", nargs="*", metavar="TABLE", help="one or more of the tables below")
-    add("--all", action="store_true", help="every table of this kind of model, chat or base")
+    add("--all", action="store_true", help="every table of this model's generation and kind, chat or base")
     add("-c", "--checkpoint-path", action="append", metavar="CHECKPOINT", help="may be given several times: more rows")
     add("-d", "--eval-data-path", type=Path, metavar="DATA", help="a folder with mmlu/, ceval/, gsm8k/ ... in it")
     add("-o", "--output-dir", type=Path, default=Path("results"), metavar="DIR", help="default: results")
@@ -79,7 +80,7 @@ def main() -> int:
     steps = [
         prepared(part, checkpoint, flags.eval_data_path, flags.output_dir, rest, engines)
         for checkpoint, target in targets.items()
-        for part in dict.fromkeys(part for table in tables if table.chat == target.chat for part in table.parts)
+        for part in runs_of([table for table in tables if asked_of(table, target, flags.all)])
     ]
     say_plan(steps, flags.skip_missing)
     if flags.plan:
@@ -87,22 +88,42 @@ def main() -> int:
     started = [step for step in steps if step.made]
     for step in started:
         carry_out(step)
-    write_tables(tables, steps, targets, flags.output_dir)
+    write_tables(tables, steps, targets, flags.output_dir, flags.all)
     return status(started)
 
 
 def fitting(tables: Sequence[CardTable], targets: dict[str, Target], every: bool) -> list[CardTable]:
     """The tables; with --all those of the kinds of models that there are. UserError where a named one fits no model."""
     if every:
-        return [table for table in tables if table.chat in {target.chat for target in targets.values()}]
+        return [table for table in tables if any(is_of(table, target) for target in targets.values())]
     for table in tables:
         check_chat(table, targets)
     return list(tables)
 
 
-def write_tables(tables: Sequence[CardTable], steps: Sequence[Step], targets: dict[str, Target], output: Path) -> None:
+def is_of(table: CardTable, target: Target) -> bool:
+    """Whether a table is one of this model's generation and kind, by the name whose figures stand beside its own."""
+    own = target.name.model.partition("-")[0]
+    known = {one.generation for one in TABLES.values()}
+    return table.chat == target.chat and table.generation == (own if own in known else "")
+
+
+def asked_of(table: CardTable, target: Target, every: bool) -> bool:
+    """Whether the table's runs are this model's: with --all only those of its generation, else of its kind."""
+    return is_of(table, target) if every else table.chat == target.chat
+
+
+def runs_of(tables: Sequence[CardTable]) -> list[Part]:
+    """The runs of these tables, each once."""
+    return list(dict.fromkeys(part for table in tables for part in table.parts))
+
+
+def write_tables(
+    tables: Sequence[CardTable], steps: Sequence[Step], targets: dict[str, Target], output: Path, every: bool
+) -> None:
     for table in tables:
-        own = [step for step in steps if step.part in table.parts and targets[step.checkpoint].chat == table.chat]
+        asked = {checkpoint for checkpoint, target in targets.items() if asked_of(table, target, every)}
+        own = [step for step in steps if step.part in table.parts and step.checkpoint in asked]
         found, notes = collected(own, targets)
         folder = output / "tables" / table.name
         grids = layout.write(table, found, notes, folder)

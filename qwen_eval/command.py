@@ -1,6 +1,7 @@
 """The command `qwen-eval`: every script by its name, from any folder.
 
     qwen-eval list               every name, with what it is
+    qwen-eval list --reported Qwen2.5-7B    every figure that was reported of a model, its source and the command
     qwen-eval mmlu -c demo       the same run as `python eval/evaluate_mmlu.py -c demo`
     qwen-eval demo               all of them on the two models that come with the package
 
@@ -15,32 +16,24 @@ import types
 from pathlib import Path
 
 from qwen_eval.errors import UserError, run_script
-from qwen_eval.places import DEMO, SCRIPTS
+from qwen_eval.places import find_script, scripts
 from qwen_eval.process import end_on_signals
 
 USAGE = """\
 usage: qwen-eval NAME [flags]
 
     qwen-eval list              every NAME, with what it is
+    qwen-eval list --reported Qwen2.5-7B
+                                every reported figure of a model, its source and its command; without a
+                                model, the models that there are
     qwen-eval NAME --help       its flags
     qwen-eval mmlu -c demo      MMLU's samples with the model that comes with the package
 """
 
 
-def scripts() -> dict[str, Path]:
-    """The file of each name, in alphabetical order; the demo after them."""
-    found = {path.stem.removeprefix("evaluate_"): path for path in SCRIPTS.glob("[!_]*.py")}
-    return {**dict(sorted(found.items())), "demo": DEMO / "run.py"}
-
-
 def first_line(script: Path) -> str:
     """Of its docstring, read from the source: `python -OO` drops docstrings."""
     return (ast.get_docstring(ast.parse(script.read_bytes())) or "").partition("\n")[0]
-
-
-def find(name: str) -> Path | None:
-    """The script of this name, `-` and `_` alike."""
-    return scripts().get(name.replace("-", "_"))
 
 
 def start(script: Path, name: str, flags: list[str]) -> None:
@@ -53,8 +46,15 @@ def start(script: Path, name: str, flags: list[str]) -> None:
     exec(compile(script.read_bytes(), script, "exec"), module.__dict__)
 
 
-def answer(name: str) -> int:
-    """What is no script: the list, the usage, a name that does not exist."""
+def answer(name: str, flags: list[str]) -> int:
+    """What is no script: the lists, the usage, a name that does not exist."""
+    if name == "list" and flags:
+        if flags[0] != "--reported" or len(flags) > 2:
+            raise UserError(f"`qwen-eval list` takes --reported MODEL and nothing else, not {' '.join(flags)!r}")
+        from qwen_eval.reproduction.listing import listing
+
+        print(listing(flags[1] if len(flags) == 2 else None))
+        return 0
     if name == "list":
         known = scripts()
         width = max(map(len, known))
@@ -71,8 +71,8 @@ def answer(name: str) -> int:
 def main() -> None:
     end_on_signals()
     name = sys.argv[1] if len(sys.argv) > 1 else ""
-    script = find(name)
+    script = find_script(name)
     if script is None:
-        run_script(lambda: answer(name))
+        run_script(lambda: answer(name, sys.argv[2:]))
     else:
         start(script, name.replace("-", "_"), sys.argv[2:])

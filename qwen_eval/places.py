@@ -39,3 +39,14 @@ def hub() -> str:
 def uses_modelscope() -> bool:
     """Whether checkpoints and data come from ModelScope, in place of the Hugging Face hub."""
     return hub() == "modelscope"
+
+
+def scripts() -> dict[str, Path]:
+    """The file of each name, in alphabetical order; the demo after them."""
+    found = {path.stem.removeprefix("evaluate_"): path for path in SCRIPTS.glob("[!_]*.py")}
+    return {**dict(sorted(found.items())), "demo": DEMO / "run.py"}
+
+
+def find_script(name: str) -> Path | None:
+    """The script of this name, `-` and `_` alike."""
+    return scripts().get(name.replace("-", "_"))

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qwen_eval.reporting import manifest, tables
+from qwen_eval.reporting import manifest, side_by_side, tables
 from qwen_eval.reporting.missing import endpoint_notes
-from qwen_eval.reporting.reported import Figure, Reported, data_versions, find
+from qwen_eval.reporting.reported import Figure, Reported, Row, data_versions, decimals_of, find
 from qwen_eval.reporting.tables import write_atomically
 from qwen_eval.reporting.terminal import show
-from qwen_eval.reporting.verdict import judge
+from qwen_eval.reporting.verdict import Verdict, judge
 from qwen_eval.stats import Score
 
 if TYPE_CHECKING:
@@ -29,11 +29,14 @@ def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
     lines = [_line(run, name, score, shots, results.split) for name, score in results.scores.items()]
     parts: list[tables.Table | tables.Grid] = [results.grid(lines)] if results.grid else []
     parts.append(tables.Table("each figure" if results.grid else "", lines))
+    beside = _beside(run, lines, shots, results.split)
+    if beside:
+        parts.append(side_by_side.grid(beside, run.target.reported_name.model, lambda *pair: _judged_open(run, *pair)))
     for title, part in results.breakdowns.items():
         if part:
             parts.append(tables.Table(title, [tables.Line(name, score) for name, score in part.items()]))
     remarks = results.remarks(lines) if results.remarks else []
-    notes = [*_notes(run, lines, shots, results.split), *results.notes, *remarks, *_disagreements(run)]
+    notes = [*_notes(run, lines, shots, results.split, beside), *results.notes, *remarks, *_disagreements(run)]
     extra: dict[str, Any] = {}
     for service in services:
         notes += service.notes() if hasattr(service, "notes") else []
@@ -51,6 +54,7 @@ def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
         **({"model_id": run.target.model_id} if run.target.model_id else {}),
         "items": _items(run),
         "scores": {line.name: _score_json(run, line, shots, results.split) for line in lines},
+        **({"reported_figures": side_by_side.as_json(beside)} if beside else {}),
         **({"baseline": comparison} if comparison else {}),
         **extra,
         **results.extra,
@@ -149,9 +153,25 @@ def _line(run: Run, name: str, score: Score, shots: int | None, split: str) -> t
         return tables.Line(name, score, None, None)
     official = official_set(run) if score.as_reported is None else score.as_reported
     official = official and not other_data(run)
-    as_reported = official and not run.departures and not (reported.any_shots and shots_given(run))
+    stated = not reported.open_protocol and not (reported.any_shots and shots_given(run))
+    as_reported = official and not run.departures and stated
     verdict = judge(score, reported.value, reported.decimals, as_reported, run.target.args.band)
     return tables.Line(name, score, reported, verdict)
+
+
+def _beside(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str) -> list[side_by_side.Beside]:
+    """Every reported figure of a later model that belongs to these scores."""
+    scores = [
+        (line.name, line.score, _figure(run, line.score, shots, split))
+        for line in lines
+        if line.score.compared and line.score.value is not None
+    ]
+    return side_by_side.reported_beside(scores, run.target.figures, run.target.reported_name)
+
+
+def _judged_open(run: Run, score: Score, row: Row) -> Verdict | None:
+    """The verdict beside a figure whose source does not say how it was asked: never `reproduced`."""
+    return judge(score, float(row["value"]), decimals_of(row), False, run.target.args.band)
 
 
 def _items(run: Run) -> dict[str, Any]:
@@ -176,7 +196,9 @@ def _score_json(run: Run, line: tables.Line, shots: int | None, split: str) -> d
 # -- notes -------------------------------------------------------------------------------------------------------------
 
 
-def _notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str) -> list[str]:
+def _notes(
+    run: Run, lines: Sequence[tables.Line], shots: int | None, split: str, beside: Sequence[side_by_side.Beside]
+) -> list[str]:
     records, target = run.records, run.target
     notes = [*target.model_notes]
     notes += [run.data.note] if run.data else []
@@ -193,7 +215,8 @@ def _notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str
     dtype = run.manifest.get("dtype")
     if dtype in ("bfloat16", "float16") and any(record.get("finish") for record in records):
         notes.append(f"in {dtype} a few replies change with the batch: with another -b, and in a resumed run")
-    elsewhere = run.benchmark.data_version(run.setting) == ""
+    notes += side_by_side.notes(beside, shots, run.benchmark.shots is not None)
+    elsewhere = run.benchmark.data_version(run.setting) == "" or bool(beside)
     if not any(line.reported for line in lines) and not elsewhere:
         notes.append(
             f"no reported figure for {target.model!r} in this setting (--reported-as names a model of the cards)"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from qwen_eval.benchmark import Benchmark
 from qwen_eval.cli import OneLineParser
-from qwen_eval.command import scripts
+from qwen_eval.places import scripts
 from qwen_eval.runner import flag_parser
 
 #: results.json of each finished run, by the run's name
@@ -64,13 +64,15 @@ class Section(NamedTuple):
 
 class CardTable(NamedTuple):
     """chat: of chat models (else of base models); about: what it shows, in a few words; columns: title of a section ->
-    column -> cell, none where rows and columns follow from what was run (perplexity)."""
+    column -> cell, none where rows and columns follow from what was run (perplexity); generation: of which it is
+    (`Qwen2.5`; "": the first, and any other model)."""
 
     name: str
     about: str
     chat: bool
     parts: Sequence[Part]
     columns: Mapping[str, Mapping[str, Cell]]
+    generation: str = ""
 
     def sections(self, results: Results) -> list[Section]:
         """What the table shows of one checkpoint."""
@@ -106,6 +108,12 @@ def perplexities(scores: Mapping[str, Any]) -> list[Section]:
 
 MMLU = Part("mmlu", "mmlu", "MMLU", data=("mmlu",))
 CEVAL = Part("ceval", "ceval", "CEval", data=("ceval",))
+MMLU_PRO = Part("mmlu_pro", "mmlu_pro", "MMLUPro", data=("mmlu_pro",))
+ARC = Part("arc", "arc", "ARC", data=("arc", "ARC-V1-Feb2018-2"))
+GPQA = Part("gpqa", "gpqa", "GPQA", data=("gpqa",))
+HELLASWAG = Part("hellaswag", "hellaswag", "HellaSwag", data=("hellaswag",))
+TRUTHFULQA = Part("truthfulqa", "truthfulqa", "TruthfulQA", data=("truthfulqa",))
+WINOGRANDE = Part("winogrande", "winogrande", "WinoGrande", data=("winogrande",))
 CMMLU = Part("cmmlu", "cmmlu", "CMMLU", data=("cmmlu",))
 GSM8K = Part("gsm8k", "gsm8k", "GSM8K", data=("gsm8k",))
 MATH = Part("math", "math", "MATH", data=("math",))
@@ -195,6 +203,38 @@ ACCURACY = {
     "Visualization-Easy": acc(INTERPRETER, "acc_visualization_easy"),
 }
 
+# Of Qwen1.5 to Qwen3: the columns that have a script here, with the numbers of examples that blogs and reports state.
+MBPP_0 = with_shots(MBPP, 0)
+KNOWLEDGE = {"MMLU 5-shot": acc(MMLU), "MMLU-Pro 5-shot": acc(MMLU_PRO), "GPQA 5-shot": acc(GPQA)}
+LIKELIHOODS = {
+    "ARC-C 25-shot": acc(ARC, "acc_norm"),
+    "HellaSwag 10-shot": acc(HELLASWAG, "acc_norm"),
+    "WinoGrande 5-shot": acc(WINOGRANDE),
+    "TruthfulQA 0-shot": acc(TRUTHFULQA, "mc2"),
+}
+CHINESE = {"C-Eval 5-shot": acc(CEVAL), "CMMLU 5-shot": acc(CMMLU)}
+REASONING = {"BBH 3-shot": acc(BBH), "GSM8K 4-shot": acc(GSM8K_4), "MATH 4-shot": acc(MATH)}
+CODE = {"HumanEval 0-shot": acc(HUMANEVAL, "pass@1"), "MBPP 0-shot": acc(MBPP_0, "pass@1")}
+INSTRUCT = {
+    "MMLU-Pro": acc(MMLU_PRO),
+    "GPQA": acc(GPQA),
+    "GSM8K": acc(GSM8K),
+    "MATH": acc(MATH),
+    "HumanEval": acc(HUMANEVAL, "pass@1"),
+    "MBPP": acc(MBPP, "pass@1"),
+}
+
+
+def later(name: str, generation: str, chat: bool, columns: Mapping[str, Cell]) -> CardTable:
+    """A table of a later generation, with the runs that its columns need."""
+    added = (MMLU_PRO, GPQA, ARC, HELLASWAG, WINOGRANDE, TRUTHFULQA, GSM8K_4, MBPP_0)
+    runs = {part.name: part for part in (*_BASE, *added)}
+    parts = [runs[run] for run in dict.fromkeys(cell.part for cell in columns.values())]
+    return CardTable(
+        name, f"{'chat' if chat else 'base'} models of {generation}", chat, parts, {"": columns}, generation
+    )
+
+
 _BASE = (MMLU, CEVAL, GSM8K, MATH, HUMANEVAL, MBPP, BBH, CMMLU)
 _CHAT = (MMLU, MMLU_5, CEVAL, CEVAL_5, HUMANEVAL, GSM8K, GSM8K_4, GSM8K_8, VCSUM)
 
@@ -229,5 +269,26 @@ TABLES = {
             (INTERPRETER,),
             {"executable rate of the code (%)": EXECUTABLE, "accuracy of the results (%)": ACCURACY},
         ),
+        later("qwen1.5", "Qwen1.5", False, {"MMLU 5-shot": acc(MMLU), **CHINESE, **REASONING, **CODE}),
+        later("qwen2", "Qwen2", False, {**KNOWLEDGE, **LIKELIHOODS, **CHINESE, **REASONING, **CODE}),
+        later("qwen2.5", "Qwen2.5", False, {**KNOWLEDGE, **LIKELIHOODS, **REASONING, **CODE}),
+        later(
+            "qwen3",
+            "Qwen3",
+            False,
+            {**KNOWLEDGE, **REASONING, "MBPP 3-shot": acc(MBPP, "pass@1")},
+        ),
+        later(
+            "qwen1.5_chat",
+            "Qwen1.5",
+            True,
+            {"MMLU": acc(MMLU), "C-Eval": acc(CEVAL), "GSM8K": acc(GSM8K), "HumanEval": acc(HUMANEVAL, "pass@1")},
+        ),
+        later("qwen2_instruct", "Qwen2", True, {"MMLU": acc(MMLU), "C-Eval": acc(CEVAL), **INSTRUCT}),
+        later("qwen2.5_instruct", "Qwen2.5", True, INSTRUCT),
+        later("qwen3_chat", "Qwen3", True, {"MMLU-Pro": acc(MMLU_PRO), "GPQA": acc(GPQA), "C-Eval": acc(CEVAL)}),
     )
 }
+
+#: The runs of all tables, each once.
+PARTS = tuple(dict.fromkeys(part for table in TABLES.values() for part in table.parts))

@@ -176,3 +176,27 @@ def test_every_table_names_runs_and_figures_that_exist():
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (75, "75 s"), (600, "10 min"), (12_000, "3 h 20 min")])
 def test_times_are_said_in_the_unit_that_fits(seconds, text):
     assert shown_time(seconds) == text
+
+
+def test_a_later_generation_has_tables_of_its_own(table, tmp_path, monkeypatch):
+    """Each cell beside what was reported of that setting; --all is those of the model's generation and kind."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    named = tmp_path / "Qwen2.5-7B"
+    shutil.copytree(ROOT / "demo/checkpoint/base", named)
+    data = ROOT / "demo/data"
+    words = ("-c", named, "-d", data, "--limit=1", "--max-new-tokens=2", "--skip-missing")
+    ended = table("--all", *words)
+    assert ended.status == 0, ended.err
+    assert [path.name for path in (tmp_path / "out/tables").iterdir()] == ["qwen2.5"]
+    rows = {row["column"]: row for row in figures(tmp_path / "out/tables/qwen2.5")}
+    reported = {name: row["reported"] for name, row in rows.items() if row["value"]}
+    assert reported == {
+        "GSM8K 4-shot": "85.4",
+        "MATH 4-shot": "49.8",
+        "HumanEval 0-shot": "57.9",
+        "MBPP 0-shot": "74.9",
+    }
+    assert "reproduced" not in {row["verdict"] for row in rows.values()}
+    assert {"MMLU 5-shot", "MMLU-Pro 5-shot", "GPQA 5-shot", "ARC-C 25-shot"} <= rows.keys() - reported.keys(), (
+        "whose data the demo has not, or not whole"
+    )
