@@ -165,7 +165,13 @@ def parser(
         help="how packed Int4 and Int8 layers run (default: auto, unpacked once where memory holds them)",
     )
     add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local; openai: --base-url)")
-    add("--base-url", metavar="URL", help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1")
+    add(
+        "--base-url",
+        metavar="URL",
+        action="append",
+        help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1; several, each "
+        "with a flag of its own, share the work",
+    )
     add("--dtype", choices=DTYPES, default="auto", help="default: from the checkpoint; float32 on a CPU")
     add(
         "--attn-implementation",

@@ -94,8 +94,9 @@ class Target:
             raise UserError("--engine openai asks a chat endpoint; --base has no sense there")
         from qwen_eval.engines.endpoint import check_url, public_url
 
-        check_url(self.args.base_url)
-        self.endpoint = public_url(self.args.base_url)
+        for url in self.args.base_url:
+            check_url(url)
+        self.endpoint = ", ".join(sorted(map(public_url, self.args.base_url)))
         if any(value is not None for value in long_context_flags(self.args).values()):
             raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine")
         if self.args.kv_cache != "auto":

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint: its address, a client of it, one chat completion and what can go wrong with it.
+"""An OpenAI-compatible endpoint: its address, a client of it, one completion and what can go wrong with it.
 
 Used by the engine (openai.py) and by judges. Requests that fail are tried again by the client, which waits as long as
 `Retry-After` says.
@@ -7,7 +7,9 @@ Used by the engine (openai.py) and by judges. Requests that fail are tried again
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -16,6 +18,9 @@ from qwen_eval.errors import KEYS, UserError, keep_secret, one_line, redacted
 from qwen_eval.extras import need
 
 TRIES = 5  # the client waits between them
+TIMEOUT = 600.0  # seconds for one answer
+REREAD = 2  # more times an answer is asked for that came as half a JSON
+GONE = "no connection"
 OF_ITEM = (400, 413, 422)  # statuses by which a server refuses this prompt and may take another
 
 
@@ -40,7 +45,7 @@ def public_url(url: str) -> str:
 def connect(
     base_url: str,
     key_names: Sequence[str] = KEYS[:1],
-    timeout: float = 600,
+    timeout: float | None = None,
     on_request: Callable[[Any], None] = lambda request: None,
 ) -> Any:
     """A client of the endpoint. key_names: environment variables that may hold the key, the first that is set counts;
@@ -59,7 +64,7 @@ def connect(
             default_query=query,
             api_key=key,
             max_retries=TRIES,
-            timeout=openai.Timeout(timeout, connect=20),
+            timeout=openai.Timeout(timeout or TIMEOUT, connect=20),
             http_client=openai.DefaultHttpxClient(event_hooks={"request": [on_request]}),
         )
     except (ValueError, ImportError, OSError) as error:
@@ -85,28 +90,67 @@ class RequestFailed(UserError):
         self.reason = NoReply(kind, detail, of_item)
 
 
-def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
-    """What one chat completion says. Raises RequestFailed, in one line, when the endpoint does not give it."""
+def check_served(client: Any, base_url: str, model: str) -> None:
+    """UserError where the endpoint wants another key, or lists its models and this is none of them. A server without a
+    list, or that cannot be reached, is left to the requests."""
     import openai
 
     try:
-        done = client.chat.completions.create(**request)
+        listed = client.with_options(max_retries=0, timeout=20).models.list()
+        names = [str(one.id) for one in listed.data]
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        hint = f"set {KEYS[0]} to a key that it takes"
+        raise UserError(
+            f"{public_url(base_url)} refuses the key (HTTP {error.status_code}: {_server_message(error)}); {hint}"
+        ) from error
+    except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+        return
+    if names and model not in names:
+        known = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        raise UserError(f"{public_url(base_url)} does not serve {model!r}; -c takes one of: {known}")
+
+
+def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
+    """What one completion says: of a chat (`messages`) or of a text (`prompt`). Raises RequestFailed, in one line, when
+    the endpoint does not give it."""
+    done = fetch(client, base_url, **request)
+    try:
+        choice = done.choices[0]
+        message = choice.message if "messages" in request else SimpleNamespace(content=choice.text)
+        usage = getattr(done, "usage", None)
+        return _read(message, choice.finish_reason, int(getattr(usage, "completion_tokens", 0) or 0))
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        problem = "what it sent is no completion; is it OpenAI-compatible?"
+        raise RequestFailed(base_url, "unreadable answer", problem) from error
+
+
+def fetch(client: Any, base_url: str, **request: Any) -> Any:
+    """The client's completion, as the endpoint sent it. Raises RequestFailed."""
+    import openai
+
+    create = (client.chat.completions if "messages" in request else client.completions).create
+    try:
+        return _whole(lambda: create(**request))
     except openai.APIStatusError as error:
         status = error.status_code
         raise RequestFailed(base_url, f"HTTP {status}", _server_message(error), status in OF_ITEM) from error
     except openai.APIConnectionError as error:
-        kind = "no answer in time" if isinstance(error, openai.APITimeoutError) else "no connection"
+        kind = "no answer in time" if isinstance(error, openai.APITimeoutError) else GONE
         raise RequestFailed(base_url, kind, one_line(error.__cause__ or error)[:200]) from error
     except (openai.OpenAIError, ValueError) as error:  # ValueError: what came is no JSON
         raise RequestFailed(base_url, "unreadable answer", one_line(error)[:200]) from error
-    try:
-        choice = done.choices[0]
-        message, finish = choice.message, choice.finish_reason
-        usage = getattr(done, "usage", None)
-        return _read(message, finish, int(getattr(usage, "completion_tokens", 0) or 0))
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        problem = "what it sent is no chat completion; is it OpenAI-compatible?"
-        raise RequestFailed(base_url, "unreadable answer", problem) from error
+
+
+def _whole(create: Callable[[], Any]) -> Any:
+    """An answer that is JSON; one that is not is asked for again: the server may have been stopped in the middle."""
+    for tries_left in range(REREAD, -1, -1):
+        try:
+            return create()
+        except ValueError:
+            if not tries_left:
+                raise
+            time.sleep(0.5)
+    raise AssertionError
 
 
 def _server_message(error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,10 @@ class Engines:
             self._made_of = made_of
         return self._local
 
-    def endpoint(self, base_url: str, model: str, rows: int | None) -> Engine[Any, Any]:
-        """A new one for each run: it counts the run's requests."""
+    def endpoint(self, base_urls: Sequence[str], model: str, rows: int | None) -> Engine[Any, Any]:
+        """A new one for each run: it counts the run's requests. UserError where a server does not serve the model."""
         from qwen_eval.engines.openai import OpenAIEngine
 
-        return OpenAIEngine(base_url, model, rows)
+        engine = OpenAIEngine(base_urls, model, rows)
+        engine.check()
+        return engine

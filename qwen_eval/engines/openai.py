@@ -10,34 +10,36 @@ One request that fails for good, or whose answer has no text, gives NoReply: the
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from qwen_eval.engines.base import ChoiceRequest, Engine, LogLikelihoodRequest, NoReply, Reply, Turns
 from qwen_eval.engines.decoding import Decoding
-from qwen_eval.engines.endpoint import RequestFailed, complete, connect, public_url
+from qwen_eval.engines.endpoint import RequestFailed, check_served, complete, connect
+from qwen_eval.engines.servers import Server, Sharing
 from qwen_eval.errors import UserError
 
 AT_A_TIME = 16
-GIVE_UP = 16  # failures in a row: it is the endpoint then, not the item
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 Messages = list[dict[str, Any]]
-# the index of a request, its answer or an error of ours, and why the endpoint is given up with this answer, if it is
-Arrived = tuple[int, "Reply | NoReply | Exception", "UserError | None"]
 
 
 class OpenAIEngine:
-    """A served model. rows: requests in flight at most (default: 16). `counts`: requests asked, retried and failed."""
+    """A served model. base_urls: of one server, or of several that share the work; rows: requests in flight at each, at
+    most (default: 16). `counts`: requests asked, retried and failed."""
 
-    def __init__(self, base_url: str, model: str, rows: int | None = None) -> None:
-        self.base_url, self.model, self.rows = base_url, model, rows or AT_A_TIME
+    def __init__(self, base_urls: str | Sequence[str], model: str, rows: int | None = None) -> None:
+        urls = [base_urls] if isinstance(base_urls, str) else base_urls
+        self.model, self.rows = model, rows or AT_A_TIME
         self.counts = {"asked": 0, "retried": 0, "failed": 0}
-        self._counting, self._noting = threading.Lock(), threading.Lock()
-        self._failed: list[NoReply] = []  # since the last reply
-        self._works = False  # it gave a reply, or refused a single prompt
-        self.client = connect(base_url, on_request=self._count_retry)
+        self._counting = threading.Lock()
+        self.servers = [Server(url, connect(url, on_request=self._count_retry)) for url in urls]
+
+    def check(self) -> None:
+        """UserError where a server does not serve the model or refuses the key: asked before the work."""
+        for server in self.servers:
+            check_served(server.client, server.url, self.model)
 
     def encode(
         self,
@@ -93,71 +95,21 @@ class OpenAIEngine:
         return requests
 
     def generate(self, requests: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Reply | NoReply]]:
-        """See `Engine.generate`. Raises UserError where the endpoint fails as a whole: every request so far, or GIVE_UP
+        """See `Engine.generate`. Raises UserError where the servers fail as a whole: every request so far, or GIVE_UP
         in a row; the replies that arrived are given first."""
-        todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-        arrived: queue.SimpleQueue[Arrived] = queue.SimpleQueue()
-        for index in range(len(requests)):
-            todo.put(index)
-        over = threading.Event()
+        return self._shared(requests, complete)
 
-        def work() -> None:
-            while not over.is_set():
-                try:
-                    index = todo.get_nowait()
-                except queue.Empty:
-                    return
-                answer = self._ask(requests[index])
-                with self._noting:  # an endpoint that fails is given up here: the reader may be busy for long
-                    if not over.is_set() and not isinstance(answer, Exception):
-                        self._note(answer)
-                        if len(self._failed) >= GIVE_UP:
-                            over.set()
-                            arrived.put((index, answer, self._gave_no_reply()))
-                            return
-                    arrived.put((index, answer, None))
+    def _shared(self, requests: Sequence[Any], send: Callable[..., Any]) -> Iterator[tuple[int, Any]]:
+        def ask(server: Server, number: int) -> Any:
+            """An error of ours is given, not raised: it must reach the main thread."""
+            try:
+                return send(server.client, server.url, **requests[number])
+            except RequestFailed as error:
+                return error.reason
+            except Exception as error:
+                return error
 
-        # Daemons, not an executor's threads: Python would wait for those at its end, and a request may hang for hours.
-        for _ in range(min(self.rows, len(requests))):
-            threading.Thread(target=work, daemon=True).start()
-        try:
-            for left in range(len(requests) - 1, -1, -1):
-                index, answer, given_up = arrived.get()
-                if isinstance(answer, Exception):
-                    raise answer
-                yield index, answer
-                if given_up is None and left == 0 and not self._works:
-                    given_up = self._gave_no_reply()
-                if given_up is not None:
-                    yield from _replies(arrived)
-                    raise given_up
-        finally:
-            over.set()
-
-    def _gave_no_reply(self) -> UserError:
-        last = self._failed[-1]
-        return UserError(
-            f"{public_url(self.base_url)} gave no reply ({last.kind}: {last.detail}; failed in a row: "
-            f"{len(self._failed)}); finished items are kept"
-        )
-
-    def _note(self, answer: Reply | NoReply) -> None:
-        """Whether the endpoint works, as far as its answers say."""
-        self._failed = [*self._failed, answer] if isinstance(answer, NoReply) else []
-        self._works = self._works or not self._failed or self._failed[-1].of_item
-
-    def _ask(self, request: dict[str, Any]) -> Reply | NoReply | Exception:
-        """The answer to one request; an error of ours is given, not raised: it must reach the main thread."""
-        self._count("asked")
-        try:
-            answer = complete(self.client, self.base_url, **request)
-        except RequestFailed as error:
-            answer = error.reason
-        except Exception as error:
-            return error
-        if isinstance(answer, NoReply):
-            self._count("failed")
-        return answer
+        return Sharing(self.servers, len(requests), ask, self._count).answers(self.rows)
 
     def _count(self, name: str) -> None:
         with self._counting:
@@ -169,7 +121,7 @@ class OpenAIEngine:
 
     def notes(self) -> list[str]:
         """See `Engine.notes`."""
-        return []
+        return [f"{server.out}; the others did its work" for server in self.servers if server.out]
 
     def candidate_ids(self, *_: Any, **__: Any) -> NoReturn:
         raise UserError("an OpenAI-compatible endpoint gives texts, no logits of choices; use --engine local")
@@ -189,17 +141,6 @@ class OpenAIEngine:
 
 def _message(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": text}
-
-
-def _replies(arrived: queue.SimpleQueue[Any]) -> Iterator[tuple[int, Reply]]:
-    """The replies that are there already, without waiting."""
-    while True:
-        try:
-            index, answer, _ = arrived.get_nowait()
-        except queue.Empty:
-            return
-        if isinstance(answer, Reply):
-            yield index, answer
 
 
 if TYPE_CHECKING:

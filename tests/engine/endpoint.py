@@ -30,7 +30,8 @@ def refusal(status: int, message: str) -> Answer:
 class Server:
     """Answers with the length of the last message; keeps what it was sent.
 
-    answer: what it says instead, given the last message; it may also wait there as long as `hang` is not set.
+    answer: what it says instead, given the last message or the text; it may also wait there as long as `hang` is not
+    set, or raise ConnectionAbortedError. models: the names that it lists (None: it has no list).
     """
 
     def __init__(self) -> None:
@@ -38,21 +39,35 @@ class Server:
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.hang = threading.Event()
+        self.models: list[str] | None = None
+        self.model_status = 200
         self.answer: Callable[[str], Answer] = lambda text: completion(str(len(text)), "length")
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if outer.model_status != 200:
+                    self.send(*refusal(outer.model_status, "no such key"))
+                elif outer.models is None:
+                    self.send(*refusal(404, "no list"))
+                else:
+                    self.send(200, {"object": "list", "data": [{"id": name} for name in outer.models]})
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.bodies.append(body)
                 outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                 outer.paths.append(self.path)
-                status, said = outer.answer(body["messages"][-1]["content"])
+                said = outer.answer(body["messages"][-1]["content"] if "messages" in body else body["prompt"])
+                if outer.alive:
+                    self.send(*said)
+
+            def send(self, status: int, said: Any) -> None:
                 data = said if isinstance(said, bytes) else json.dumps(said).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
-                if status == 503:
+                if status in (429, 503):
                     self.send_header("Retry-After", "0.05")
                 self.end_headers()
                 self.wfile.write(data)
@@ -63,6 +78,21 @@ class Server:
         class Listener(ThreadingHTTPServer):
             request_queue_size = 128  # with the default of 5, connections made at once are reset, and tried again
 
-        self.http = Listener(("127.0.0.1", 0), Handler)
+            def handle_error(self, *_: Any) -> None:
+                pass
+
+        self._listener = lambda port: Listener(("127.0.0.1", port), Handler)
+        self.start(0)
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def start(self, port: int) -> None:
+        self.http = self._listener(port)
+        self.alive = True
+        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def kill(self) -> int:
+        """No connection is taken and none that is open is answered any more; returns the port."""
+        self.alive = False
+        self.http.shutdown()
+        self.http.server_close()
+        return self.http.server_port

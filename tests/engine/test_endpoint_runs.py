@@ -11,7 +11,8 @@ from typing import Any
 
 from qwen_eval.engines.base import NoReply, Reply
 from qwen_eval.engines.decoding import Decoding
-from qwen_eval.engines.openai import GIVE_UP, OpenAIEngine
+from qwen_eval.engines.openai import OpenAIEngine
+from qwen_eval.engines.servers import GIVE_UP
 from qwen_eval.errors import UserError
 
 import pytest
