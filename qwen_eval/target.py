@@ -90,8 +90,6 @@ class Target:
         """A served model is known by its name alone: no folder, no weights."""
         if not self.args.base_url or not self.args.checkpoint_path:
             raise UserError("--engine openai wants --base-url URL, and -c the model's name there")
-        if self.args.chat is False:
-            raise UserError("--engine openai asks a chat endpoint; --base has no sense there")
         from qwen_eval.engines.endpoint import check_url, public_url
 
         for url in self.args.base_url:

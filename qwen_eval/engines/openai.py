@@ -1,7 +1,8 @@
-"""The openai engine: a chat model behind any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, a hosted one).
+"""The openai engine: a model behind any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, a hosted one).
 
 `--engine openai --base-url http://host:8000/v1 -c NAME`, the key from OPENAI_API_KEY. Texts only: `generate`, through
-/chat/completions. The server puts the chat template around the turns, and its system text, if any, is its own.
+/chat/completions, or for a base model (`--base`) /completions, whose prompt is the text: the server makes its tokens.
+Of a chat, the server puts the chat template around the turns, and its system text, if any, is its own.
 What of the assistant's turn is there already goes as a last message of the assistant, with the flags by which vLLM and
 SGLang go on from it; a server that does not know them refuses or starts a new turn.
 
@@ -48,9 +49,11 @@ class OpenAIEngine:
         raw: bool = False,
         assistant_prefill: Sequence[str] | None = None,
         examples: Sequence[Turns] | None = None,
-    ) -> list[Messages]:
-        """The messages of each prompt, as `generate_requests` takes them."""
-        found = []
+    ) -> list[Messages | str]:
+        """The messages of each prompt, or without `chat` its text, as `generate_requests` takes them."""
+        if not chat:
+            return list(prompts)
+        found: list[Messages | str] = []
         none = [""] * len(prompts)
         for text, start, turns in zip(prompts, assistant_prefill or none, examples or none, strict=True):
             earlier = [
@@ -62,26 +65,29 @@ class OpenAIEngine:
             found.append([*earlier, _message("user", text), *begun])
         return found
 
-    def last_tokens(self, prompt: Messages, count: int) -> Messages:
+    def last_tokens(self, prompt: Messages | str, count: int) -> Messages | str:
         """The prompt as it is: how many tokens it has, only the server knows."""
         return prompt
 
-    def prompt_text(self, prompt: Messages) -> str:
-        """The messages as text: what is sent. The frame that the server puts around them is not known here."""
+    def prompt_text(self, prompt: Messages | str) -> str:
+        """What is sent, as text. The frame that the server puts around messages is not known here."""
+        if isinstance(prompt, str):
+            return prompt
         return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
     def generate_requests(
-        self, prompts: Sequence[Messages], decoding: Decoding, chat: bool, seeds: Sequence[str]
+        self, prompts: Sequence[Messages | str], decoding: Decoding, chat: bool, seeds: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """Keywords of the client's `chat.completions.create`; the seed goes only with a temperature."""
+        """Keywords of the client's `chat.completions.create`, or of `completions.create`; the seed goes only with a
+        temperature."""
         requests = []
-        for messages, seed in zip(prompts, seeds, strict=True):
-            extra: dict[str, Any] = dict(CONTINUE) if messages[-1]["role"] == "assistant" else {}
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            extra: dict[str, Any] = {} if isinstance(prompt, str) or prompt[-1]["role"] == "user" else dict(CONTINUE)
             if decoding.repetition_penalty != 1.0:
                 extra["repetition_penalty"] = decoding.repetition_penalty
-            request = {
+            request: dict[str, Any] = {
                 "model": self.model,
-                "messages": messages,
+                "prompt" if isinstance(prompt, str) else "messages": prompt,
                 "max_tokens": decoding.max_new_tokens,
                 "temperature": decoding.temperature,
                 "extra_body": extra,
@@ -145,5 +151,5 @@ def _message(role: str, text: str) -> dict[str, Any]:
 
 if TYPE_CHECKING:
 
-    def _is_an_engine(engine: OpenAIEngine) -> Engine[Messages, dict[str, Any]]:
+    def _is_an_engine(engine: OpenAIEngine) -> Engine[Messages | str, dict[str, Any]]:
         return engine

@@ -23,6 +23,14 @@ def completion(content: Any = "7", finish: str | None = "stop", **message: Any) 
     }
 
 
+def text_completion(text: str, finish: str = "stop") -> Answer:
+    """A completion of /completions as servers send it."""
+    choice = {"index": 0, "finish_reason": finish, "text": text, "logprobs": None}
+    usage = {"completion_tokens": 7, "prompt_tokens": 1, "total_tokens": 8}
+    named = {"id": "1", "object": "text_completion", "created": 1, "model": "m"}
+    return 200, {**named, "choices": [choice], "usage": usage}
+
+
 def refusal(status: int, message: str) -> Answer:
     return status, {"error": {"message": message, "type": "invalid_request_error"}}
 

@@ -14,10 +14,11 @@ from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.openai import OpenAIEngine
 from qwen_eval.engines.servers import GIVE_UP
 from qwen_eval.errors import UserError
+from qwen_eval.places import DEMO
 
 import pytest
 
-from .endpoint import Answer, Server, completion, refusal
+from .endpoint import Answer, Server, completion, refusal, text_completion
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +60,31 @@ def test_examples_of_a_few_shot_chat_go_as_messages_and_what_the_endpoint_leaves
     assert by_id["test/0"]["response"] == "\n\nThe answer is 18"
     assert by_id["test/0"]["prompt"].startswith("user: Question: Angelo")
     assert any("through an endpoint" in note and "is not cut" in note for note in results(sums / "out")["notes"])
+
+
+def test_a_base_model_goes_on_from_the_text_up_to_the_stops_of_the_protocol(
+    script, server: Server, flags, sums: Path
+) -> None:
+    server.answer = lambda text: text_completion(" It is 18.\nThe answer is 18", "length")
+    flags = tuple("--base" if flag == "--chat" else flag for flag in flags)
+    assert script("gsm8k", *flags, "-k", 2, "--limit", 2).status == 0
+    assert all(path == "/v1/completions" for path in server.paths)
+    first, second = (json.loads(line) for line in (sums / "out/samples.jsonl").read_text().splitlines())
+    assert sorted(body["prompt"] for body in server.bodies) == sorted([first["prompt"], second["prompt"]])
+    assert all("messages" not in body and body["prompt"].count("Question:") == 3 for body in server.bodies)
+    assert all((body["max_tokens"], body["temperature"]) == (512, 0) for body in server.bodies)
+    assert all("Question:" in body["stop"] for body in server.bodies)
+    assert {first["prediction"], second["prediction"]} == {"18"}
+    assert {first["finish"], first["new_tokens"]} == {"length", 7}
+
+
+def test_choices_of_a_base_model_want_logits_which_an_endpoint_does_not_give(script, server: Server, tmp_path) -> None:
+    flags = ("--engine", "openai", "--base-url", server.url, "-c", "m", "-d", DEMO / "data" / "mmlu", "-o", tmp_path)
+    ended = script("mmlu", *flags, "--base", "--limit", 1, "--subjects", "astronomy")
+    assert (ended.status, server.bodies) == (2, [])
+    assert ended.err.splitlines()[-1].startswith(
+        "error: an OpenAI-compatible endpoint gives texts, no logits of choices"
+    )
 
 
 def number(text: str) -> int:
