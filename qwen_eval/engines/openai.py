@@ -1,10 +1,12 @@
 """The openai engine: a model behind any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, a hosted one).
 
-`--engine openai --base-url http://host:8000/v1 -c NAME`, the key from OPENAI_API_KEY. `generate`, through
-/chat/completions, or for a base model (`--base`) /completions, whose prompt is the text: the server makes its tokens;
-and for a base model `choose`, by the likeliest next tokens (top_logprobs.py). Of a chat, the server puts the chat template around the turns, and its system text, if any, is its own.
-What of the assistant's turn is there already goes as a last message of the assistant, with the flags by which vLLM and
-SGLang go on from it; a server that does not know them refuses or starts a new turn.
+`--engine openai --base-url http://host:8000/v1 -c NAME`, the key from OPENAI_API_KEY.
+
+A chat is asked for texts, through /chat/completions. The server puts the chat template around the turns, and
+its system text, if any, is its own. What of the assistant's turn is there already goes as a last message of the
+assistant, with the flags by which vLLM and SGLang go on from it; a server that does not know them refuses or starts a
+new turn. A base model (`--base`) is asked through /completions, whose prompt is the text, from which the server makes
+the tokens: for texts, and for choices, by the likeliest next tokens (top_logprobs.py).
 
 One request that fails for good, or whose answer has no text, gives NoReply: the item is left out, and the run goes on.
 """
@@ -134,7 +136,7 @@ class OpenAIEngine:
         found = [f"{server.out}; the others did its work" for server in self.servers if server.out]
         if self._most is not None:
             found.append(
-                f"choices by the log-probabilities of the server's {self._most} likeliest tokens; no long prompt was cut"
+                f"choices by the log-probabilities of the server's {self._most} likeliest tokens; no prompt was cut"
             )
         return found
 
@@ -145,7 +147,7 @@ class OpenAIEngine:
         chat, and where the server offers no logprobs."""
         if chat:
             raise UserError(
-                "an OpenAI-compatible endpoint gives texts of a chat, no logits of choices; use --engine local, or --base"
+                "an OpenAI-compatible endpoint gives texts of a chat, no logits; use --engine local or --base"
             )
         if self._most is None and prompts:
             self._most = self._probe(prompts[0])

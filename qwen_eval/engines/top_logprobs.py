@@ -1,6 +1,7 @@
 """Choices through an endpoint: the log-probabilities of the likeliest next tokens, among them the choices.
 
-A server gives the likeliest k tokens alone. Where they do not hold every choice, the item has no answer: none is made up.
+A server gives the likeliest k tokens alone. Where they do not hold every choice, the item has no
+answer: none is made up.
 """
 
 from __future__ import annotations
