@@ -36,7 +36,7 @@ from qwen_eval.benchmark import (
     Setting,
     Solution,
 )
-from qwen_eval.benchmarks import code
+from qwen_eval.benchmarks import code, evalplus
 from qwen_eval.data.items import TEXT, Hub, file_sha256, locate_files, no_duplicates
 from qwen_eval.data.items import read_rows as read_table
 from qwen_eval.data.items import tables as data_tables
@@ -157,21 +157,8 @@ def check(row: dict[str, Any], program: str, seconds: float = SECONDS) -> Check:
     return Check(program, f"{row['test']}\ncheck({name})", names=(name,), setup=helpers(row), seconds=seconds)
 
 
-# evalplus.eval.untrusted_check: equal, or floats within `atol`, which is 1e-6 from the first float result on.
+# evalplus.eval.unsafe_execute: equal, or floats within `atol`, which is 1e-6 from the first float result on.
 PLUS_TEST = """
-import copy
-
-def is_floats(value):
-    return isinstance(value, float) or isinstance(value, (list, tuple)) and bool(value) and all(map(is_float, value))
-
-def is_float(value):
-    return isinstance(value, float)
-
-def close(got, expected, atol):
-    if isinstance(expected, (list, tuple)):
-        return len(got) == len(expected) and all(close(g, e, atol) for g, e in zip(got, expected))
-    return got == expected or abs(got - expected) <= atol + 1e-7 * abs(expected)
-
 def check(candidate):
     atol = ATOL
     for inputs in INPUTS:
@@ -182,7 +169,7 @@ def check(candidate):
         expected = reference[NAME](*copy.deepcopy(inputs))
         if atol == 0 and is_floats(expected):
             atol = 1e-6
-        assert got == expected or atol and type(got) is type(expected) and close(got, expected, atol)
+        assert got == expected or nearly(got, expected, atol)
 """
 
 
@@ -192,10 +179,8 @@ def plus_check(row: dict[str, Any], plus: dict[str, Any], program: str) -> Check
     if "plus_input" not in plus:
         return check({**row, "test": plus["test"]}, program, PLUS_SECONDS)
     inputs = [*plus["base_input"], *plus["plus_input"]]
-    given = f"nan, inf = float('nan'), float('inf')\nNAME, ATOL = {row['entry_point']!r}, {plus.get('atol') or 0}\n"
-    given += (
-        f"INPUTS = {inputs!r}\nreference = {{}}\nexec({plus['prompt'] + plus['canonical_solution']!r}, reference)\n"
-    )
+    solution = plus["prompt"] + plus["canonical_solution"]
+    given = evalplus.given(row["entry_point"], inputs, solution, plus.get("atol") or 0)
     return check({**row, "test": given + PLUS_TEST}, program, PLUS_SECONDS)
 
 

@@ -2,11 +2,13 @@
 
     python eval/evaluate_mbpp.py -c Qwen/Qwen-7B -d data/mbpp
     python eval/evaluate_mbpp.py --rescore replies.jsonl -d data/mbpp
+    python eval/evaluate_mbpp.py -c Qwen/Qwen2.5-7B --evalplus MbppPlus.jsonl.gz     # MBPP and MBPP+, 0-shot
 
 Protocol: the prompt of Austin et al. 2021 (google-research/mbpp), tasks 2, 3 and 4 as the shots. Data: `mbpp.jsonl`;
 `sanitized-mbpp.json` too, which has 257 of the 500 tasks, worded anew.
 An id is `MBPP/11`. Not published, ours: the data's carriage returns are newlines in the prompt; a program has 10
 seconds (the slowest reference takes 4); a chat model gets the same prompt as its turn.
+`--evalplus FILE` is another protocol on another set of tasks: see qwen_eval/benchmarks/mbpp_plus.py.
 
 Programs run in the sandbox (qwen_eval/sandbox), never here. protocol: the reply up to `[DONE]` is the program. robust
 (extraction/programs.py): what the tests use, wherever it stands in the reply, with all that it needs, and nothing else.
@@ -30,8 +32,19 @@ from qwen_eval.benchmark import (
     Shots,
     Solution,
 )
-from qwen_eval.benchmarks import code
-from qwen_eval.data.items import STRING, STRINGS, TEXT, TEXTS, WHOLE, Hub, locate_files, no_duplicates, tables
+from qwen_eval.benchmarks import code, mbpp_plus
+from qwen_eval.data.items import (
+    STRING,
+    STRINGS,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    Hub,
+    file_sha256,
+    locate_files,
+    no_duplicates,
+    tables,
+)
 from qwen_eval.data.items import read_rows as read_table
 from qwen_eval.errors import UserError, run_script
 from qwen_eval.extraction import programs
@@ -166,8 +179,32 @@ class MBPP(Benchmark):
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:
         code.add_flags(flags)
+        told = "MbppPlus.jsonl.gz: its tasks, 0-shot, with its inputs (MBPP+), in place of -d"
+        flags.add_argument("--evalplus", type=Path, metavar="FILE", help=told)
+
+    def settle_flags(self, flags: argparse.Namespace) -> None:
+        if not flags.evalplus:
+            return
+        if flags.eval_data_path:
+            raise UserError("--evalplus has its tasks in its own file: leave -d out")
+        if flags.num_fewshot:
+            raise UserError(f"-k {flags.num_fewshot}: EvalPlus asks without examples")
+        flags.num_fewshot = 0
+
+    def official(self, setting: Setting) -> int | None:
+        return None if setting.flags.evalplus else self.official_items
+
+    def data_set(self, setting: Setting) -> str:
+        return "mbpp_plus" if setting.flags.evalplus else self.name
 
     def load(self, setting: Setting) -> Iterable[Item]:
+        if setting.flags.evalplus:
+            setting.subjects(["test"])
+            tasks = mbpp_plus.read_tasks(setting.flags.evalplus)
+            for name, row in tasks.items():
+                for sample in range(code.samples_each(setting.flags, setting.given)):
+                    yield Item(name, "test", gold="passed", row=row, sample=sample)
+            return
         if setting.shots > len(SHOT_IDS):
             raise UserError(f"-k {setting.shots}: the protocol has {len(SHOT_IDS)} examples")
         setting.subjects(["test"])
@@ -182,19 +219,23 @@ class MBPP(Benchmark):
                 yield Item(f"MBPP/{number}", "test", gold="passed", row=row, examples=examples, sample=sample)
 
     def outside(self, setting: Setting) -> tuple[str, Iterable[str]]:
+        if setting.flags.evalplus:
+            return "", ()
         others = [f"MBPP/{number}" for number in read_tasks(setting.data_path) if number not in TEST_IDS]
         return "tasks outside 11 to 510", others  # the examples, and EvalPlus's tasks go on to 809
 
     def services(self, setting: Setting) -> Mapping[type, Any]:
         return {Check: code.Programs(setting.flags)}
 
-    def content(self, item: Item) -> Content:
-        return content_of(item.row)
+    def content(self, item: Item) -> Content | None:
+        return content_of(item.row) if "test_list" in item.row else None
 
     def example_contents(self, item: Item) -> Sequence[Content]:
         return [content_of(row) for row in item.examples]
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
+        if "test_list" not in item.row:  # a task of EvalPlus's file
+            return (yield from mbpp_plus.evaluate(item, setting))
         reply = yield Generate(prompt(item.row, item.examples))
         program, robust = read_programs(item.row, reply)
         verdict = yield check(item.row, program)
@@ -204,12 +245,19 @@ class MBPP(Benchmark):
         return record
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
-        return {"num_fewshot": setting.shots, "num_samples": code.samples_each(setting.flags, setting.given)}
+        plus = setting.flags.evalplus
+        each = code.samples_each(setting.flags, setting.given)
+        asked = {"num_fewshot": setting.shots, "num_samples": each}
+        return {**asked, "evalplus": file_sha256(plus)} if plus else asked
 
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        if setting.flags.evalplus:
+            return mbpp_plus.decoding(setting.chat)
         return {"repetition_penalty": 1.0} if setting.chat else {"stop": (END_OF_TEXT, DONE)}
 
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
+        if setting.flags.evalplus:
+            return mbpp_plus.aggregate(records, setting)
         robust = code.pass_scores(records, "correct_robust", "_robust", compared=False)
         return Results(code.pass_scores(records) | robust)
 
