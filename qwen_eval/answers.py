@@ -92,7 +92,7 @@ class ModelAnswers:
                 yield task, answer
                 bar.update()
 
-    def _choose(self, asked: Sequence[tuple[Task, Choose]]) -> Iterator[tuple[Task, list[float]]]:
+    def _choose(self, asked: Sequence[tuple[Task, Choose]]) -> Iterator[tuple[Task, list[float] | NoReply]]:
         prompts = [request.prompt for _, request in asked]
         candidates: list[tuple[int, ...]] = [()] * len(asked)
         alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -112,9 +112,9 @@ class ModelAnswers:
 
     def _cut(self, task: Task, tokens: Any, limit: int | None) -> Any:
         """A prompt of more than `limit` tokens keeps its last `limit - 1`, as published; its record says `cut`."""
-        if limit is not None and len(tokens) > limit:
+        if limit is not None and len(self.engine.last_tokens(tokens, limit)) < len(tokens):
             task.known["cut"] = True
-            tokens = tokens[len(tokens) - limit + 1 :]
+            tokens = self.engine.last_tokens(tokens, limit - 1)
         self._saw(task, tokens)
         return tokens
 

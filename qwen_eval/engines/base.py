@@ -145,8 +145,9 @@ class Engine(Protocol[Prompt, Generation]):
         """An encoded prompt as the model sees it, as text."""
         ...
 
-    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
-        """Yields (index of the request, logits of its candidates in their order)."""
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float] | NoReply]]:
+        """Yields (index of the request, logits of its candidates in their order); NoReply where an endpoint gave
+        none."""
         ...
 
     def loglikelihood(self, requests: Sequence[LogLikelihoodRequest]) -> Iterator[tuple[int, Likelihood]]:

@@ -1,10 +1,12 @@
 """The openai engine: a model behind any OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, a hosted one).
 
-`--engine openai --base-url http://host:8000/v1 -c NAME`, the key from OPENAI_API_KEY. Texts only: `generate`, through
-/chat/completions, or for a base model (`--base`) /completions, whose prompt is the text: the server makes its tokens.
-Of a chat, the server puts the chat template around the turns, and its system text, if any, is its own.
-What of the assistant's turn is there already goes as a last message of the assistant, with the flags by which vLLM and
-SGLang go on from it; a server that does not know them refuses or starts a new turn.
+`--engine openai --base-url http://host:8000/v1 -c NAME`, the key from OPENAI_API_KEY.
+
+A chat is asked for texts, through /chat/completions. The server puts the chat template around the turns, and
+its system text, if any, is its own. What of the assistant's turn is there already goes as a last message of the
+assistant, with the flags by which vLLM and SGLang go on from it; a server that does not know them refuses or starts a
+new turn. A base model (`--base`) is asked through /completions, whose prompt is the text, from which the server makes
+the tokens: for texts, and for choices, by the likeliest next tokens (top_logprobs.py).
 
 One request that fails for good, or whose answer has no text, gives NoReply: the item is left out, and the run goes on.
 """
@@ -17,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from qwen_eval.engines.base import ChoiceRequest, Engine, LogLikelihoodRequest, NoReply, Reply, Turns
 from qwen_eval.engines.decoding import Decoding
-from qwen_eval.engines.endpoint import RequestFailed, check_served, complete, connect
+from qwen_eval.engines.endpoint import RequestFailed, check_served, complete, connect, public_url
 from qwen_eval.engines.servers import Server, Sharing
+from qwen_eval.engines.top_logprobs import MOST, choose, likeliest
 from qwen_eval.errors import UserError
 
 AT_A_TIME = 16
@@ -35,6 +38,7 @@ class OpenAIEngine:
         self.model, self.rows = model, rows or AT_A_TIME
         self.counts = {"asked": 0, "retried": 0, "failed": 0}
         self._counting = threading.Lock()
+        self._most: int | None = None  # likeliest tokens that are asked for where choices are wanted
         self.servers = [Server(url, connect(url, on_request=self._count_retry)) for url in urls]
 
     def check(self) -> None:
@@ -105,7 +109,9 @@ class OpenAIEngine:
         in a row; the replies that arrived are given first."""
         return self._shared(requests, complete)
 
-    def _shared(self, requests: Sequence[Any], send: Callable[..., Any]) -> Iterator[tuple[int, Any]]:
+    def _shared(
+        self, requests: Sequence[Any], send: Callable[..., Any], count: Callable[[str], None] | None = None
+    ) -> Iterator[tuple[int, Any]]:
         def ask(server: Server, number: int) -> Any:
             """An error of ours is given, not raised: it must reach the main thread."""
             try:
@@ -115,7 +121,7 @@ class OpenAIEngine:
             except Exception as error:
                 return error
 
-        return Sharing(self.servers, len(requests), ask, self._count).answers(self.rows)
+        return Sharing(self.servers, len(requests), ask, count or self._count).answers(self.rows)
 
     def _count(self, name: str) -> None:
         with self._counting:
@@ -127,13 +133,47 @@ class OpenAIEngine:
 
     def notes(self) -> list[str]:
         """See `Engine.notes`."""
-        return [f"{server.out}; the others did its work" for server in self.servers if server.out]
+        found = [f"{server.out}; the others did its work" for server in self.servers if server.out]
+        if self._most is not None:
+            found.append(
+                f"choices by the log-probabilities of the server's {self._most} likeliest tokens; no prompt was cut"
+            )
+        return found
 
-    def candidate_ids(self, *_: Any, **__: Any) -> NoReturn:
-        raise UserError("an OpenAI-compatible endpoint gives texts, no logits of choices; use --engine local")
+    def candidate_ids(
+        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = True
+    ) -> list[tuple[Any, ...]]:
+        """The candidates' texts, which stand for their tokens: the server's tokenizer is not here. UserError for a
+        chat, and where the server offers no logprobs."""
+        if chat:
+            raise UserError(
+                "an OpenAI-compatible endpoint gives texts of a chat, no logits; use --engine local or --base"
+            )
+        if self._most is None and prompts:
+            self._most = self._probe(prompts[0])
+        return [tuple(candidates)] * len(prompts)
 
-    def choose(self, requests: Sequence[ChoiceRequest]) -> NoReturn:
-        self.candidate_ids()
+    def _probe(self, prompt: str) -> int:
+        """How many of the likeliest tokens the server gives."""
+        why = ""
+        for most in MOST:
+            asked = [self._next_token(prompt, most)]
+            ((_, answer),) = self._shared(asked, likeliest, lambda name: None)
+            if not isinstance(answer, NoReply):
+                return most
+            why = f"{answer.kind}: {answer.detail}"
+        raise UserError(f"{public_url(self.servers[0].url)} offers no logprobs ({why}); choices want --engine local")
+
+    def _next_token(self, prompt: str, most: int) -> dict[str, Any]:
+        return {"model": self.model, "prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": most}
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float] | NoReply]]:
+        """See `Engine.choose`; log-probabilities in place of logits."""
+        asked = [
+            {**self._next_token(str(one.tokens), self._most or MOST[0]), "candidates": one.candidates}
+            for one in requests
+        ]
+        return self._shared(asked, choose)
 
     def continuation_ids(self, *_: Any, **__: Any) -> NoReturn:
         raise UserError("an OpenAI-compatible endpoint gives no likelihoods of continuations; use --engine local")

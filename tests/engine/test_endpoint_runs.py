@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,61 @@ def test_a_base_model_goes_on_from_the_text_up_to_the_stops_of_the_protocol(
     assert {first["finish"], first["new_tokens"]} == {"length", 7}
 
 
-def test_choices_of_a_base_model_want_logits_which_an_endpoint_does_not_give(script, server: Server, tmp_path) -> None:
+def next_tokens(**values: float) -> Answer:
+    """The likeliest next tokens as servers send them."""
+    status, body = text_completion(" A", "length")
+    listed = {" " + name: value for name, value in values.items()}
+    body["choices"][0]["logprobs"] = {"tokens": [" A"], "token_logprobs": [-1.0], "top_logprobs": [listed]}
+    return status, body
+
+
+@pytest.fixture
+def choices(script, server: Server, tmp_path: Path) -> Callable[[], Any]:
     flags = ("--engine", "openai", "--base-url", server.url, "-c", "m", "-d", DEMO / "data" / "mmlu", "-o", tmp_path)
-    ended = script("mmlu", *flags, "--base", "--limit", 1, "--subjects", "astronomy")
-    assert (ended.status, server.bodies) == (2, [])
-    assert ended.err.splitlines()[-1].startswith(
-        "error: an OpenAI-compatible endpoint gives texts, no logits of choices"
-    )
+    return lambda: script("mmlu", *flags, "--base", "--limit", 4, "--subjects", "astronomy")
+
+
+def test_choices_of_a_base_model_are_answered_by_the_likeliest_tokens(choices, server: Server, tmp_path: Path) -> None:
+    server.answer = lambda text: next_tokens(A=-3.0, B=-0.5, C=-4.0, D=-2.0, E=-0.1)
+    assert choices().status == 0
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert [line["prediction"] for line in lines] == ["B"] * 4
+    assert lines[0]["choice_logits"] == [-3.0, -0.5, -4.0, -2.0]
+    assert {body["prompt"] for body in server.bodies} == {line["prompt"] for line in lines}
+    assert all((body["max_tokens"], body["logprobs"]) == (1, 20) for body in server.bodies)
+    assert any("20 likeliest tokens" in note for note in results(tmp_path)["notes"])
+
+
+def test_a_choice_that_the_likeliest_tokens_do_not_hold_is_counted_and_not_made_up(
+    choices, server: Server, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def answer(text: str) -> Answer:
+        asked.append(text)
+        return next_tokens(A=-1.0, B=-2.0, C=-3.0, **({} if text == asked[0] else {"D": -4.0}))
+
+    server.answer = answer
+    ended = choices()
+    assert ended.status == 2
+    assert "gave no reply to 1 of 4 items, which are in no figure (1 a choice outside the top 20" in ended.err
+    assert results(tmp_path)["scores"]["acc"]["n"] == 3
+
+
+def test_a_server_that_gives_fewer_likeliest_tokens_is_asked_for_those(choices, server: Server) -> None:
+    full = next_tokens(A=-1.0, B=-2.0, C=-3.0, D=-4.0)
+    server.answer = lambda text: full if server.bodies[-1]["logprobs"] <= 5 else refusal(400, "at most 5")
+    assert choices().status == 0
+    assert [body["logprobs"] for body in server.bodies] == [20] + [5] * 5
+
+
+@pytest.mark.parametrize("answer", [text_completion(" A"), refusal(400, "no logprobs here")])
+def test_logprobs_that_are_not_offered_are_one_line_before_any_work(choices, server: Server, answer: Answer) -> None:
+    server.answer = lambda text: answer
+    ended = choices()
+    assert ended.status == 2 and len(server.bodies) == 2
+    [line] = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {server.url} offers no logprobs (") and line.endswith("choices want --engine local")
 
 
 def number(text: str) -> int:
