@@ -20,12 +20,9 @@ from qwen_eval.engines.base import (
     LogLikelihoodRequest,
     Reply,
     ScoreRequest,
-    Turns,
 )
-from qwen_eval.engines.decoding import Decoding
+from qwen_eval.engines.encoding import EncodingEngine
 from qwen_eval.engines.local.placement import resolve_device, resolve_dtype, too_large
-from qwen_eval.engines.local.prompts import Encoder
-from qwen_eval.errors import UserError
 
 import numpy as np
 
@@ -48,7 +45,7 @@ INT8_NOTE = (
 )
 
 
-class LocalEngine:
+class LocalEngine(EncodingEngine):
     """A loaded model that answers requests. `rows`: the most rows in flight (None: as many as the budgets take);
     `switches`: `adapter`, `kv_cache`, `gptq_backend` and the long-context switches of `load_model`.
 
@@ -56,8 +53,6 @@ class LocalEngine:
     prompts that share nothing, documents, and replies that are generated one by one. Behind a shared prefix and for
     replies in batches, attention.py takes its place, as no other function gives what merging needs.
     """
-
-    counts = None  # no endpoint
 
     def __init__(
         self,
@@ -92,10 +87,6 @@ class LocalEngine:
         return engine
 
     @cached_property
-    def encoder(self) -> Encoder:
-        return Encoder(self.tokenizer)
-
-    @cached_property
     def token_budget(self) -> int:
         """Padded tokens per forward. On a GPU what 40 % of the free memory holds; halved whenever memory runs out."""
         import torch
@@ -109,72 +100,14 @@ class LocalEngine:
         free = torch.cuda.mem_get_info(device)[0]
         return max(512, min(MAX_GPU_TOKENS, int(0.4 * free / per_token)))
 
-    def encode(
-        self,
-        prompts: Sequence[str],
-        chat: bool = False,
-        raw: bool = False,
-        assistant_prefill: Sequence[str] | None = None,
-        examples: Sequence[Turns] | None = None,
-    ) -> list[np.ndarray]:
-        """Token ids (int32 [T]) of each prompt: plain text, or a user turn of a chat. raw: see Encoder.plain;
-        assistant_prefill, examples: see Encoder.chat."""
-        encoded = self.encoder.chat(prompts, assistant_prefill, examples) if chat else self.encoder.plain(prompts, raw)
-        self._check_ids(encoded)
-        return encoded
+    @property
+    def embedded(self) -> int:
+        """See `EncodingEngine.embedded`."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
-    def last_tokens(self, prompt: np.ndarray, count: int) -> np.ndarray:
-        """See `Engine.last_tokens`."""
-        return prompt[-count:] if len(prompt) > count else prompt
-
-    def _check_ids(self, encoded: Sequence[Sequence[int] | np.ndarray]) -> None:
-        """UserError where the tokenizer gives ids that the model has no embedding of."""
-        embedded = self.model.get_input_embeddings().weight.shape[0]
-        for tokens in encoded:
-            if len(tokens) and (highest := int(np.max(tokens))) >= embedded:
-                raise UserError(
-                    f"the tokenizer gives the id {highest:,} and the model has {embedded:,} embeddings: they do not "
-                    "belong together, or tokens were added and the model was not resized"
-                )
-
-    def prompt_text(self, prompt: np.ndarray) -> str:
-        """An encoded prompt as text, with the special tokens of the chat frame."""
-        return self.encoder.text(prompt.tolist())
-
-    def generate_requests(
-        self, prompts: Sequence[np.ndarray], decoding: Decoding, chat: bool, seeds: Sequence[str]
-    ) -> list[GenerateRequest]:
-        """Requests with one run's settings. seeds: hexadecimal, one a request; they matter only with a temperature."""
-        stop_tokens = self.encoder.stop_tokens(self.model, chat)
-        return [
-            GenerateRequest(
-                tokens,
-                decoding.max_new_tokens,
-                stop_tokens,
-                decoding.stop,
-                decoding.temperature,
-                decoding.top_p,
-                decoding.top_k,
-                decoding.repetition_penalty,
-                int(seed, 16),
-            )
-            for tokens, seed in zip(prompts, seeds, strict=True)
-        ]
-
-    def candidate_ids(
-        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = False
-    ) -> list[tuple[int, ...]]:
-        """For each prompt the ids of its candidates, one token each: see Encoder.candidate_ids."""
-        return self.encoder.candidate_ids(prompts, candidates, chat)
-
-    def continuation_ids(
-        self, context: str, continuations: Sequence[str], chat: bool = False
-    ) -> list[tuple[np.ndarray, tuple[int, ...]]]:
-        """For each continuation the ids of the context and its own: see Encoder.continuation_ids."""
-        pairs = self.encoder.continuation_ids(context, continuations, chat)
-        for start, own in pairs:
-            self._check_ids([start, own])
-        return pairs
+    def stop_tokens(self, chat: bool) -> frozenset[int]:
+        """See `EncodingEngine.stop_tokens`."""
+        return self.encoder.stop_tokens(self.model, chat)
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float]]]:
         """See `Engine.choose`."""
