@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from qwen_eval.errors import redacted
 from qwen_eval.places import HUBS
 
-ENGINES = ("local", "openai")
+ENGINES = ("local", "vllm", "openai")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 GPTQ_BACKENDS = ("auto", "reference", "torch", "gptqmodel")
 KV_CACHES = ("auto", "int8")
@@ -165,6 +165,8 @@ def parser(
         help="how packed Int4 and Int8 layers run (default: auto, unpacked once where memory holds them)",
     )
     add("--engine", choices=ENGINES, default="local", help="what runs the model (default: local; openai: --base-url)")
+    add("--tensor-parallel-size", type=positive, default=1, metavar="N", help="--engine vllm: GPUs per layer")
+    add("--pipeline-parallel-size", type=positive, default=1, metavar="N", help="--engine vllm: groups of layers")
     add(
         "--base-url",
         metavar="URL",

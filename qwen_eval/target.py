@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qwen_eval import vllm_runs
 from qwen_eval.checkpoints import resolve_with_adapter, use_hub
 from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
@@ -57,6 +58,8 @@ class Target:
             self._check_endpoint()
         elif self.replies is None:
             self._find_checkpoint()
+        if args.engine != "vllm" and max(args.tensor_parallel_size, args.pipeline_parallel_size) > 1:
+            raise UserError("--tensor-parallel-size and --pipeline-parallel-size want --engine vllm")
         if args.adapter and self.adapter is None:
             raise UserError("--adapter wants a model that runs here: not --rescore, not --engine openai")
         own = (
@@ -76,12 +79,19 @@ class Target:
         from qwen_model.loading import check_checkpoint
 
         args = self.args
+        if args.engine == "vllm":
+            vllm_runs.check_flags(args)
         self.checkpoint, self.adapter = resolve_with_adapter(args.checkpoint_path, args.adapter)
         if self.adapter is not None:
             need("adapters")
         self.long_context = placement.resolve_long_context(self.checkpoint, **long_context_flags(args))
-        self.kv_cache = placement.resolve_kv_cache(self.checkpoint, args.kv_cache)
         check_checkpoint(self.checkpoint, self.adapter)
+        if args.engine == "vllm":
+            if self.adapter is not None:
+                raise UserError(f"{args.checkpoint_path} is an adapter; merge it into its model, or use --engine local")
+            vllm_runs.check_checkpoint(self.checkpoint)
+            return
+        self.kv_cache = placement.resolve_kv_cache(self.checkpoint, args.kv_cache)
         if args.gptq_backend != "auto":
             placement.check_gptq_backend(self.checkpoint, args.gptq_backend, args.dtype, args.device)
         placement.check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
@@ -235,6 +245,11 @@ class Target:
         args = self.args
         if self._engine is None and args.engine == "openai":
             self._engine = self._engines.endpoint(args.base_url, args.checkpoint_path, args.batch_size)
+        elif self._engine is None and args.engine == "vllm":
+            assert self.checkpoint is not None
+            parallel = (args.tensor_parallel_size, args.pipeline_parallel_size)
+            copy = vllm_runs.export_folder(self.checkpoint)
+            self._engine = self._engines.vllm(self.checkpoint, args.dtype, args.batch_size, copy, *parallel)
         elif self._engine is None:
             assert self.checkpoint is not None
             how = (args.dtype, args.device, args.batch_size, args.attn_implementation)

@@ -1,7 +1,8 @@
 """The engine: four kinds of request (`choose`, `loglikelihood`, `generate`, `score`), nothing about benchmarks.
 
 Answers come as they finish, each with the index of its request, so that a caller can write every item to disk at once.
-Engines: `local.engine.LocalEngine` (transformers with `qwen_model`) and `openai.OpenAIEngine` (an endpoint).
+Engines: `local.engine.LocalEngine` (transformers with `qwen_model`), `vllm.VllmEngine` (vLLM in this process) and
+`openai.OpenAIEngine` (an endpoint).
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ class Engine(Protocol[Prompt, Generation]):
         ...
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[float] | NoReply]]:
-        """Yields (index of the request, logits of its candidates in their order); NoReply where an endpoint gave
-        none."""
+        """Yields (index of the request, logits of its candidates in their order, up to a constant of each prompt);
+        NoReply where an endpoint gave none."""
         ...
 
     def loglikelihood(self, requests: Sequence[LogLikelihoodRequest]) -> Iterator[tuple[int, Likelihood]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Engines:
-    """Makes engines. One local engine at a time: a second model may not fit beside it."""
+    """Makes engines. One that runs here at a time: a second model may not fit beside it."""
 
     def __init__(self) -> None:
         self._made_of: tuple[Any, ...] = ()
-        self._local: Engine[Any, Any] | None = None
+        self._loaded: Engine[Any, Any] | None = None
 
     def local(
         self,
@@ -30,12 +30,23 @@ class Engines:
         `load_model`."""
         from qwen_eval.engines.local.engine import LocalEngine
 
-        made_of = (checkpoint, dtype, device, rows, attn_implementation, repr(sorted(switches.items())))
-        if self._local is None or made_of != self._made_of:
-            self._local = None  # its memory is needed
-            self._local = LocalEngine(checkpoint, dtype, device, rows, attn_implementation, **switches)
+        how = (checkpoint, dtype, device, rows, attn_implementation)
+        return self._kept(("local", *how, repr(sorted(switches.items()))), lambda: LocalEngine(*how, **switches))
+
+    def vllm(self, *how: Any) -> Engine[Any, Any]:
+        """The model of this checkpoint in vLLM, kept alike. how: as `VllmEngine` takes it."""
+        from qwen_eval.engines.vllm import VllmEngine
+
+        return self._kept(("vllm", *how), lambda: VllmEngine(*how))
+
+    def _kept(self, made_of: tuple[Any, ...], make: Callable[[], Engine[Any, Any]]) -> Engine[Any, Any]:
+        if self._loaded is None or made_of != self._made_of:
+            if (close := getattr(self._loaded, "close", None)) is not None:
+                close()
+            self._loaded = None  # its memory is needed
+            self._loaded = make()
             self._made_of = made_of
-        return self._local
+        return self._loaded
 
     def endpoint(self, base_urls: Sequence[str], model: str, rows: int | None) -> Engine[Any, Any]:
         """A new one for each run: it counts the run's requests. UserError where a server does not serve the model."""

@@ -12,7 +12,12 @@ from qwen_eval.export.finished import Figure, Finished, answer_of, extracted
 from qwen_eval.export.item_scores import ItemScore, item_scores
 from qwen_eval.reporting.tables import write_atomically
 
-PROVIDERS = {"local": "hf", "openai": "openai-api"}  # inspect's names of engines, the first part of its model names
+# inspect's names of engines, the first part of its model names
+PROVIDERS = {
+    "local": "hf",
+    "vllm": "vllm",
+    "openai": "openai-api",
+}  # inspect's names of engines, the first part of its model names
 
 
 def write(run: Finished, folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from qwen_eval.reporting.journal import line_of
 from qwen_eval.reporting.samples import NO_LOGITS
 from qwen_eval.reporting.tables import write_atomically
 
-MODEL_TYPES = {"local": "hf", "openai": "local-chat-completions"}  # its names of engines
+MODEL_TYPES = {"local": "hf", "vllm": "vllm", "openai": "local-chat-completions"}  # its names of engines
 OUTPUT_TYPES = {"ppl": "loglikelihood_rolling"}
 
 

