@@ -77,7 +77,7 @@ gpu-check: $(READY)
 	@$(BIN)/python bench/gpu_mmlu.py $(if $(DATA),-d $(DATA)/mmlu --tokenizer $(DATA)/qwen.tiktoken)
 	@$(BIN)/python bench/gpu_gsm8k.py $(if $(DATA),-d $(DATA)/gsm8k --tokenizer $(DATA)/qwen.tiktoken)
 
-# vLLM for the CPU wants an environment of its own (.venv-vllm); bench-generate measures it where there is one.
+# vLLM for the CPU wants an environment of its own (.venv-vllm): `--engine vllm` runs there, and bench-generate measures it.
 bench-vllm-env:
 	@PYTHON=$(PYTHON) sh bench/setup_vllm.sh
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from qwen_eval.cli import long_context_flags
-from qwen_eval.data.sources import CACHE
+from qwen_eval.data import sources
 from qwen_eval.errors import UserError
 from qwen_eval.reporting.manifest import TOKENIZER, WEIGHTS, digest, files_sha256
 
@@ -14,7 +14,8 @@ def check_flags(args: argparse.Namespace) -> None:
     """UserError where vLLM is not installed, or a flag has no sense with it."""
     if find_spec("vllm") is None:
         raise UserError(
-            "vllm is not installed; it wants an environment of its own: sh bench/setup_vllm.sh makes .venv-vllm with it"
+            "vllm is not installed here; it wants an environment of its own: sh bench/setup_vllm.sh makes .venv-vllm "
+            "with it and this project, for CPUs (for GPUs: docs/serving.md)"
         )
     if any(value is not None for value in long_context_flags(args).values()):
         raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine; vLLM has none")
@@ -57,4 +58,4 @@ def export_folder(checkpoint: Path) -> Path | None:
     settings = ("config.json", "generation_config.json")
     contents = [files_sha256(checkpoint, names) for names in (WEIGHTS, settings, TOKENIZER)]
     code = files_sha256(Path(str(export.__file__)).parent, ("*.py",))
-    return CACHE / "exported" / f"{checkpoint.name}-{digest([*contents, code])}"
+    return sources.CACHE / "exported" / f"{checkpoint.name}-{digest([*contents, code])}"

@@ -53,6 +53,8 @@ class LongContextBenchmark(Benchmark):
             if getattr(flags, name) is not None:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} has no use here (--lengths and --configs choose what is run)")
+        if flags.engine == "vllm":
+            raise UserError("--engine vllm has no long-context switches, and ends at the training length; use local")
         if flags.engine != "local":
             raise UserError(
                 f"--engine {flags.engine} gives neither tokens nor their log-likelihoods; this needs the model itself"
