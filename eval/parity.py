@@ -134,9 +134,9 @@ def notes(a: Side, b: Side, measured: Sequence[Measured]) -> list[str]:
             )
     if a.local != b.local:
         found.append("prompts were compared before the endpoint puts its chat frame around them")
-    if not (a.local and b.local) and any(one.choices for one in measured):
+    if not (a.gives_logits and b.gives_logits) and any(one.choices for one in measured):
         found.append(
-            "an endpoint gives log-probabilities: logits were compared less their mean over a prompt's choices"
+            "endpoints and vLLM give log-probabilities: logits were compared less their mean over a prompt's choices"
         )
     return found
 

@@ -26,7 +26,8 @@ from qwen_eval.runner import entered, finish
 #: flags that say how a model is run; all others are the same for both sides
 SWITCHES = (
     "checkpoint", "adapter", "engine", "base-url", "dtype", "device", "batch-size", "kv-cache", "gptq-backend",
-    "attn-implementation", "use-dynamic-ntk", "use-logn-attn", "window-attn",
+    "attn-implementation", "tensor-parallel-size", "pipeline-parallel-size", "use-dynamic-ntk", "use-logn-attn",
+    "window-attn",
 )  # fmt: skip
 
 
@@ -46,6 +47,11 @@ class Side:
     missing: int = 0
     model: str = ""
     local: bool = True
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether its choices have the model's logits, not log-probabilities, as vLLM and endpoints give them."""
+        return all(manifest.get("engine") == "local" for manifest in self.manifests.values())
 
     def __str__(self) -> str:
         settings = [word for word in self.words if not word.startswith("checkpoint=")]
@@ -139,7 +145,7 @@ def compared(a: Side, b: Side, tokens: Callable[[str], Sequence[int]]) -> list[M
     """Both sides' answers, benchmark by benchmark."""
     alike = a.local == b.local
     return [
-        measure(name, records, b.answers[name], tokens, constant=not (a.local and b.local), as_seen=alike)
+        measure(name, records, b.answers[name], tokens, constant=not (a.gives_logits and b.gives_logits), as_seen=alike)
         for name, records in a.answers.items()
     ]
 
