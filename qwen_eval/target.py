@@ -85,13 +85,14 @@ class Target:
         if self.adapter is not None:
             need("adapters")
         self.long_context = placement.resolve_long_context(self.checkpoint, **long_context_flags(args))
+        if args.engine != "vllm":
+            self.kv_cache = placement.resolve_kv_cache(self.checkpoint, args.kv_cache)
         check_checkpoint(self.checkpoint, self.adapter)
         if args.engine == "vllm":
             if self.adapter is not None:
                 raise UserError(f"{args.checkpoint_path} is an adapter; merge it into its model, or use --engine local")
             vllm_runs.check_checkpoint(self.checkpoint)
             return
-        self.kv_cache = placement.resolve_kv_cache(self.checkpoint, args.kv_cache)
         if args.gptq_backend != "auto":
             placement.check_gptq_backend(self.checkpoint, args.gptq_backend, args.dtype, args.device)
         placement.check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
