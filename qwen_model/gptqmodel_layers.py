@@ -6,6 +6,8 @@ say so: each layer's product is compared with the reference before it is used.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import torch
@@ -17,15 +19,33 @@ FAR = 0.02  # of the product's size: 16-bit kernels stay ten times below
 
 
 def use_gptqmodel(layers: list[tuple[nn.Module, str, GPTQLinear]], dtype: torch.dtype) -> None:
-    """Put a layer of gptqmodel in the place of each packed layer; (what it is in, its name there, itself) each.
+    """Put a layer of gptqmodel in the place of each packed layer; (what it is in, its name there, itself) each. Empties
+    the list as it goes, so that no more than one layer is in memory twice.
 
     Raises:
         ValueError: the package is not there, has no kernel for these layers, or one that is not near the reference.
+            Some layers may have been replaced by then.
+        torch.OutOfMemoryError: the kernels' own layout does not fit.
     """
     try:
-        from gptqmodel.utils.importer import hf_select_quant_linear_v2  # type: ignore[import-not-found,unused-ignore]
+        with contextlib.redirect_stdout(io.StringIO()):  # its banner and log, among a script's tables
+            _replace(layers, dtype)
+    except torch.OutOfMemoryError:
+        raise
     except ImportError as error:
-        raise ValueError(f"--gptq-backend gptqmodel: {error} (pip install gptqmodel)") from None
+        raise ValueError(f"--gptq-backend gptqmodel: {_line(error)} (pip install gptqmodel)") from error
+    except Exception as error:  # another package's code, whatever it raises
+        raise ValueError(f"--gptq-backend gptqmodel: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _replace(layers: list[tuple[nn.Module, str, GPTQLinear]], dtype: torch.dtype) -> None:
+    from gptqmodel.utils.importer import hf_select_quant_linear_v2  # type: ignore[import-not-found,unused-ignore]
+
     first = layers[0][2]
     how: dict[str, Any] = {
         "bits": first.packing.bits,
@@ -34,16 +54,14 @@ def use_gptqmodel(layers: list[tuple[nn.Module, str, GPTQLinear]], dtype: torch.
         "sym": all(bool((layer.values()[1] == 2 ** (layer.packing.bits - 1)).all()) for _, _, layer in layers),
         "format": "gptq" if first.packing.zero_offset else "gptq_v2",
     }
-    try:
-        kernel = hf_select_quant_linear_v2(
-            **how, quant_method="gptq", dtype=dtype, pack=False, device_map={"": first.scales.device}, backend="auto"
-        )
-        made = [_of_gptqmodel(kernel, layer, how, dtype) for _, _, layer in layers]
-        for (_, name, layer), theirs in zip(layers, made, strict=True):
-            _compare(name, layer, theirs, dtype)
-    except (ValueError, NotImplementedError, RuntimeError, ImportError) as error:
-        raise ValueError(f"--gptq-backend gptqmodel: {str(error).strip().splitlines()[0]}") from error
-    for (parent, name, _), theirs in zip(layers, made, strict=True):
+    kernel = hf_select_quant_linear_v2(
+        **how, quant_method="gptq", dtype=dtype, pack=False, device_map={"": first.scales.device}, backend="auto"
+    )
+    del first
+    while layers:
+        parent, name, layer = layers.pop()
+        theirs = _of_gptqmodel(kernel, layer, how, dtype)
+        _compare(name, layer, theirs, dtype)
         setattr(parent, name, theirs)
 
 
