@@ -42,20 +42,32 @@ def parse(words: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[
     """The flags of this script, and what is left for those of the benchmarks."""
     about = "\n".join(f"    {table.name:18}{table.about}" for table in TABLES.values())
     flags = OneLineParser(
+        usage="%(prog)s [TABLE ...] [-c CHECKPOINT] [-d DATA] [flags]",
         description=f"{(__doc__ or '').strip().partition(chr(10))[0]}\n\ntables:\n{about}",
         epilog="All other flags are those of the scripts: --sample 50, --dtype bfloat16, -b 64 ...",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = flags.add_argument
-    add("table", nargs="*", metavar="TABLE", help="one or more of the tables below")
     add("--all", action="store_true", help="every table of this model's generation and kind, chat or base")
     add("-c", "--checkpoint-path", action="append", metavar="CHECKPOINT", help="may be given several times: more rows")
     add("-d", "--eval-data-path", type=Path, metavar="DATA", help="a folder with mmlu/, ceval/, gsm8k/ ... in it")
     add("-o", "--output-dir", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     add("--plan", action="store_true", help="say what would be done and how long it takes, and stop")
     add("--skip-missing", action="store_true", help="leave out runs whose data is not there")
-    return flags.parse_known_args(words)
+    found, rest = flags.parse_known_args(words)
+    found.table, left = split_tables(rest)
+    return found, left
+
+
+def split_tables(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The tables among the words that are no flag of this script, and the rest. A word behind a flag that is not the
+    name of a table is that flag's value (--limit 1)."""
+    tables, rest = list[str](), list[str]()
+    for before, word in zip(("", *words), words, strict=False):
+        is_table = word in TABLES or not (word.startswith("-") or before.startswith("-"))
+        (tables if is_table else rest).append(word)
+    return tables, rest
 
 
 def chosen_tables(flags: argparse.Namespace) -> list[CardTable]:

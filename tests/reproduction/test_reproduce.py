@@ -200,3 +200,12 @@ def test_a_later_generation_has_tables_of_its_own(table, tmp_path, monkeypatch):
     assert {"MMLU 5-shot", "MMLU-Pro 5-shot", "GPQA 5-shot", "ARC-C 25-shot"} <= rows.keys() - reported.keys(), (
         "whose data the demo has not, or not whole"
     )
+
+
+def test_a_flags_value_is_not_taken_for_a_table(table, tmp_path):
+    for words in (("--all", "--limit", "1"), ("--limit", "1", "base"), ("base", "--limit", "1")):
+        ended = table(*words, "-c", "demo", "-o", tmp_path, "--plan")
+        assert ended.status == 0, ended.err
+        assert next(line for line in ended.out.splitlines() if " mmlu " in line).split()[:3] == ["demo", "mmlu", "5"]
+    ended = table("base", "nothing", "-c", "demo", "-o", tmp_path, "--plan")
+    assert ended.status == 2 and "no table of the cards is called 'nothing'" in ended.err
