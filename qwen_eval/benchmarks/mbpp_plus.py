@@ -32,7 +32,7 @@ FIELDS = {
     "base_input": PRESENT,
     "plus_input": PRESENT,
 }
-LARGE, LARGE_CALLS = 255, 5  # the task with results that are too large and how many it has, see `fits`
+LARGE = 255  # the task of which some results are too large, see `fits`
 # Of the program's own time for all inputs of a task. EvalPlus has at most 60; its own solution to 599 takes 20.
 SECONDS = {"base_input": 10.0, "plus_input": 60.0}
 VERSIONS = {378: "v0.2.0", 399: "v0.1.0"}  # by the number of tasks
@@ -41,7 +41,8 @@ VERSIONS = {378: "v0.2.0", 399: "v0.1.0"}  # by the number of tasks
 
 
 def read_tasks(path: Path) -> dict[str, dict[str, Any]]:
-    """EvalPlus's tasks by our ids (`MBPP/2`), in the file's order, inputs as the arguments that they stand for.
+    """EvalPlus's tasks by our ids (`MBPP/2`), in the file's order, inputs as the arguments that they stand for;
+    `too_large`: how many inputs of a task are left out (`fits`).
 
     Raises UserError that names the file where it is not EvalPlus's.
     """
@@ -53,29 +54,35 @@ def read_tasks(path: Path) -> dict[str, dict[str, Any]]:
         if family != "Mbpp" or not number.isdecimal():
             raise UserError(f"--evalplus {path}: {row['task_id']!r} is no task of MBPP+ (they are called Mbpp/2)")
         try:
-            inputs = {name: arguments(int(number), row[name] or []) for name in SECONDS}
-            inputs = {name: [call for call in calls if fits(int(number), call)] for name, calls in inputs.items()}
+            every = {name: arguments(int(number), row[name] or []) for name in SECONDS}
+            inputs = {name: [call for call in calls if fits(int(number), call)] for name, calls in every.items()}
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(f"--evalplus {path}: the inputs of {row['task_id']} are not those of MBPP+") from error
-        tasks[f"MBPP/{number}"] = {**row, **inputs}
+        too_large = sum(len(every[name]) - len(inputs[name]) for name in SECONDS)
+        tasks[f"MBPP/{number}"] = {**row, **inputs, "too_large": too_large}
     return tasks
 
 
 def fits(number: int, call: Sequence[Any]) -> bool:
-    """Whether the result of a call can be handed from the program to the tests: not those of five calls of task 255,
-    lists of 6 to 128 million values, where the sandbox takes 32 MiB."""
+    """Whether the result of a call can be handed from the program to the tests: the sandbox takes 32 MiB, and some of
+    task 255 are lists of 6 to 128 million values."""
     return number != LARGE or not call[0] or comb(len(call[0]) + call[1] - 1, call[1]) * call[1] < 10**6
 
 
-def version_note(count: int) -> str:
-    """The line under the table that says which set of EvalPlus's this is. count: its tasks."""
+def version_notes(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which set of EvalPlus's this is, and which of its inputs are left out."""
+    count = len(tasks)
     known = " and ".join(f"{version} has {number}" for number, version in sorted(VERSIONS.items()))
     which = f"{VERSIONS[count]} of MBPP+" if count in VERSIONS else "no set that EvalPlus published"
-    return (
+    found = [
         f"the file has {count} tasks: {which} ({known}); the Qwen2.5 figures of MBPP and MBPP+ are shares of 399, "
-        "so that they are not figures of the set of 378; "
-        f"{LARGE_CALLS} inputs of MBPP/{LARGE} are left out, for their results are too large for the sandbox"
-    )
+        "so that they are not figures of the set of 378"
+    ]
+    left_out = {name: row["too_large"] for name, row in tasks.items() if row["too_large"]}
+    return found + [
+        f"{number} inputs of {name} are left out, for their results are too large for the sandbox"
+        for name, number in left_out.items()
+    ]
 
 
 def _tuples(values: Sequence[Any]) -> list[Any]:
@@ -233,4 +240,4 @@ def aggregate(records: Sequence[Record], setting: Setting) -> Results:
     for name, score in code.pass_scores(records, "correct_plus", "_plus").items():
         scores[name] = score._replace(benchmark="mbpp_plus", as_reported=False)
     scores |= code.pass_scores(records, "correct_robust", "_robust", compared=False)
-    return Results(scores, shots=0, notes=[version_note(len(read_tasks(setting.flags.evalplus)))])
+    return Results(scores, shots=0, notes=version_notes(read_tasks(setting.flags.evalplus)))

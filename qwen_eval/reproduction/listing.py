@@ -19,7 +19,8 @@ COMMANDS = {
     "arxiv_ppl": ("ppl",),
     "wmt22_en_zh": ("wmt22",),
     "arc_challenge": ("arc",),
-    "humaneval_plus": ("humaneval", "--evalplus", "HumanEvalPlus.jsonl"),
+    "humaneval_plus": ("humaneval", "--evalplus", "HumanEvalPlus.jsonl.gz"),
+    "mbpp_plus": ("mbpp", "--evalplus", "MbppPlus.jsonl.gz"),
     "encode_2048": ("speed",),
     "generate_2048": ("speed",),
     "generate_8192": ("speed",),
@@ -73,7 +74,8 @@ def command(row: Row, newest: str) -> str:
     checkpoint = _checkpoint(row, newest)
     if words[0] == "speed":  # it has the cards' figures in a table of its own
         checkpoint = checkpoint[:2]
-    return shlex.join(["qwen-eval", *words, *checkpoint, *_shots(words[0], row)])
+    shots = () if "--evalplus" in words else _shots(words[0], row)  # EvalPlus asks without examples
+    return shlex.join(["qwen-eval", *words, *checkpoint, *shots])
 
 
 def _checkpoint(row: Row, newest: str) -> Sequence[str]:

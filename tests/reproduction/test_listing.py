@@ -50,7 +50,8 @@ def test_one_model_as_it_is_printed() -> None:
         "    gsm8k acc  85.4 %  (4-shot)  QwenLM/qwenlm.github.io:content/blog/qwen2.5-llm/index.md\n"
         "    gsm8k acc  85.36 %  (4-shot)  QwenLM/Qwen3:Qwen3_Technical_Report.pdf Table 6\n"
     ) in shown
-    assert "# mbpp_plus: no script here\n" in shown and "qwen-eval gpqa -c Qwen/Qwen2.5-7B -k 5\n" in shown
+    assert "qwen-eval mbpp --evalplus MbppPlus.jsonl.gz -c Qwen/Qwen2.5-7B\n" in shown
+    assert "qwen-eval gpqa -c Qwen/Qwen2.5-7B -k 5\n" in shown
 
 
 def test_names_of_checkpoints() -> None:
