@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import logging
-import multiprocessing as mp
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from qwen_eval.benchmarks.speed.turns import Process, peak_memory
 
 import numpy as np
 from workload import Shape, build
@@ -31,60 +30,20 @@ class Spent(NamedTuple):
     cpu: float
 
 
-def peak_memory() -> int:
-    """Most bytes that this process has held at once."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-class Contender:
+class Contender(Process):
     """A process with the model of `shape` that scores `prompts` in its own way."""
 
     def __init__(self, name: str, shape: Shape, prompts: list[np.ndarray], candidates: tuple[int, ...], **more: Any):
-        self.name = name
-        context = mp.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        arguments = (theirs, name, shape, prompts, candidates, more)
-        self.process = context.Process(target=_serve, args=arguments, daemon=True)
-        self.process.start()
-        theirs.close()
+        super().__init__(name, _made, name, shape, prompts, candidates, more)
         self.call("ready")
 
-    def call(self, command: str, *arguments: Any) -> Any:
-        self.pipe.send((command, arguments))
-        try:
-            kind, value = self.pipe.recv()
-        except EOFError:
-            raise RuntimeError(f"{self.name}: its process died (out of memory?)") from None
-        if kind == "error":
-            raise RuntimeError(f"{self.name}: {value}")
-        return value
 
-    def stop(self) -> None:
-        self.pipe.close()
-        self.process.join(10)
-        if self.process.is_alive():
-            self.process.kill()
-
-
-def _serve(
-    pipe: Any, name: str, shape: Shape, prompts: list[np.ndarray], candidates: tuple[int, ...], more: dict[str, Any]
-) -> None:
+def _made(name: str, shape: Shape, prompts: list[np.ndarray], candidates: tuple[int, ...], more: dict[str, Any]) -> Any:
     logging.disable(logging.WARNING)
     make = more.pop("make", None) or {OURS: _Ours, PLAIN: _Plain, LM_EVAL: _LmEval}[name]
-    contender = None
-    while True:
-        try:
-            command, arguments = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            if contender is None:
-                contender = make(shape, prompts, candidates, **more)
-                contender.base = peak_memory()
-            value = contender.base if command == "ready" else getattr(contender, command)(*arguments)
-            pipe.send(("value", value))
-        except Exception as error:
-            pipe.send(("error", f"{type(error).__name__}: {error}"))
+    contender = make(shape, prompts, candidates, **more)
+    contender.base = peak_memory()
+    return contender
 
 
 class _Side:
@@ -105,6 +64,10 @@ class _Side:
 
     def import_all(self) -> None:
         """Import before the weights are made, so that code does not count as working memory."""
+
+    def ready(self) -> int:
+        """Answers once the model is made."""
+        return self.base
 
     def memory(self) -> int:
         """Peak bytes above the weights."""

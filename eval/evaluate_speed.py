@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qwen_eval.benchmarks.speed.turns import Contender, Process
+from qwen_eval.benchmarks.speed.turns import Contender, Process, load
 from qwen_eval.checkpoints import resolve_checkpoint, use_hub
 from qwen_eval.cli import DTYPES, GPTQ_BACKENDS, OneLineParser, add_hub, positive
 from qwen_eval.engines.local.placement import check_attention, check_gptq_backend
@@ -123,16 +123,10 @@ def contenders(flags: argparse.Namespace) -> list[Contender]:
     for given in flags.checkpoint_path:
         folder = resolve_checkpoint(given)
         check_checkpoint(folder)
-        backend = flags.gptq_backend or "auto"
         if flags.gptq_backend is not None:
-            check_gptq_backend(folder, backend, flags.dtype, flags.device)
-        elif getattr(load_config(folder), "gptq", None) is not None:
-            backend = "reference"
-            try:
-                check_gptq_backend(folder, "torch", flags.dtype, flags.device)
-                backend = "torch"
-            except UserError:
-                pass
+            check_gptq_backend(folder, flags.gptq_backend, flags.dtype, flags.device)
+        packed = getattr(load_config(folder), "gptq", None) is not None
+        backend = (flags.gptq_backend,) if flags.gptq_backend else ("torch", "reference") if packed else ("auto",)
         for way in flags.ways:
             check_attention(folder, None if way == "engine" else way, flags.dtype, flags.device)
             name = f"{Path(given).name}, {way}"
@@ -152,7 +146,7 @@ def measure(named: Sequence[Contender], new: Sequence[int], encode: int, repeats
             results = []
             for contender in named:
                 bar.set_postfix_str(f"loading {contender.name}")
-                processes.append(Process(contender))
+                processes.append(Process(contender.name, load, contender))
                 processes[-1].call("warm_up")
                 results.append(Result(contender, None, {}, {}))
             for _ in range(repeats):
@@ -179,7 +173,7 @@ def notes(results: Sequence[Result], flags: argparse.Namespace) -> list[str]:
     """What a reader of the figures should know."""
     told = []
     if flags.repeats < ENOUGH:
-        told.append(f"{flags.repeats} turns: a median of fewer than {ENOUGH} may be noise")
+        told.append(f"{flags.repeats} turn{'s' * (flags.repeats > 1)}: a median of fewer than {ENOUGH} may be noise")
     for result in results:
         about = result.about
         seen = f"{about.sizes.per_token / 1e3:.1f} KB per token before it"

@@ -2,7 +2,7 @@
 
 A decoded token's products read memory at its rate; a dozen small kernels between them each take as long as a launch.
 torch.compile (TorchInductor) makes one of each function here. Where it cannot (no Triton, no compiler), the functions
-run as they are written, and nothing is said: the numbers are the same.
+run as they are written, and nothing is said: the numbers are the same but for the last rounding.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from .fused import can_fuse, compiled
 from .gptq import FEW_ROWS, GPTQLinear, packing_of
 
 BACKENDS = ("auto", "reference", "torch", "gptqmodel")
-UNPACKED = "unpacked once"
+UNPACKED, COMPILED = "unpacked once", "torch, compiled"
 GROUPS = (32, 64, 128, 256)  # of torch's int4 product
 
 
@@ -123,8 +123,8 @@ class CompiledProduct:
 
 
 def use_backend(model: Any, backend: str) -> None:
-    """Run a loaded model's packed layers by this backend. The model's attribute `gptq_backend` says which it is: for
-    `auto` UNPACKED or `reference`; None for a model without packed layers.
+    """Run a loaded model's packed layers by this backend. The model's attribute `gptq_backend` says what it came to:
+    for `auto` UNPACKED or `reference`, for `torch` that or COMPILED; None for a model without packed layers.
 
     Raises:
         ValueError: a backend that cannot run these layers here.
@@ -144,6 +144,7 @@ def use_backend(model: Any, backend: str) -> None:
         product = _product_of(layers, dtype)
         for _, _, layer in layers:
             layer.few_rows = product(layer)
+        backend = "torch" if product is Int4Product else COMPILED
     elif backend == "gptqmodel":
         from .gptqmodel_layers import use_gptqmodel
 
@@ -211,8 +212,11 @@ def why_not_torch(layers: list[Packed], dtype: torch.dtype) -> str:
     if why := _not_for_torch(str(dtype).removeprefix("torch."), first.packing.bits, first.scales.device.type):
         return why
     for _, name, layer in layers[:5]:
+        row = torch.zeros(1, layer.in_features, dtype=dtype, device=layer.scales.device)
         try:
-            _product_of(layers, dtype)(layer)
+            _product_of(layers, dtype)(layer)(row)  # a kernel may refuse a layer, or this device, only here
+        except torch.OutOfMemoryError:
+            raise
         except (ValueError, RuntimeError) as error:
             return f"{name}: {str(error).splitlines()[0]}"
     return ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qwen_eval.benchmarks.speed import limits
 from qwen_eval.benchmarks.speed.measure import Measured
-from qwen_eval.benchmarks.speed.turns import Contender, Process
+from qwen_eval.benchmarks.speed.turns import Contender, Process, load
 from qwen_eval.engines.local.engine import LocalEngine
 from qwen_eval.errors import UserError
 from qwen_model.loading import load_model, load_tokenizer
@@ -34,7 +34,7 @@ def test_the_tables_hold_each_contender_beside_the_cards_figures(script, twins, 
     assert ended.status == 0, ended.err
     for figure in ("30.34 (v1.0)", "40.93 (v1.1, over encoded and generated tokens)", "43.56 (v1.0)"):
         assert figure in ended.out
-    assert "1 turns: a median of fewer than 5 may be noise" in ended.out
+    assert "1 turn: a median of fewer than 5 may be noise" in ended.out
     found = json.loads((out / "table.json").read_text())
     assert [one["name"] for one in found["contenders"]] == ["Qwen-7B-Chat, engine", "Qwen-7B-Chat-Int4, engine"]
     assert [one["backend"] for one in found["contenders"]] == ["", "torch"]
@@ -103,21 +103,35 @@ def test_bad_input_is_one_line_before_anything_is_loaded(script, tmp_path, flags
     assert not (tmp_path / "out").exists()
 
 
-def test_a_contender_that_does_not_load_is_one_line(script, tmp_path, demo_checkpoint):
-    """What only loading finds: a weight that is no number would be found by the run, a broken file by its process."""
+def test_a_damaged_checkpoint_is_one_line_before_anything_is_loaded(script, tmp_path, demo_checkpoint):
     broken = tmp_path / "broken"
     shutil.copytree(demo_checkpoint, broken)
     weights = broken / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[8:9] = b"{" if content[8:9] != b"{" else b"["
-    weights.write_bytes(content)
+    weights.write_bytes(weights.read_bytes()[:-1])
     ended = script("speed", "-c", broken, *FEW, "-o", tmp_path / "out")
-    assert ended.status == 2 and "broken" in ended.err and not (tmp_path / "out").exists()
+    assert ended.status == 2 and "truncated or corrupt" in ended.err and not (tmp_path / "out").exists()
+
+
+def test_layers_that_torchs_product_does_not_take_run_by_the_reference(demo_checkpoint, tmp_path):
+    packed_copy(demo_checkpoint, tmp_path / "uneven", bits=4, group=128)  # of 352 inputs
+    contender = Contender("uneven", tmp_path / "uneven", "engine", "bfloat16", "cpu", ("torch", "reference"), 1)
+    process = Process("uneven", load, contender)
+    assert process.call("about").backend == "reference"
+    process.stop()
+
+
+def test_what_does_not_load_in_a_process_is_one_line(demo_checkpoint, tmp_path):
+    packed_copy(demo_checkpoint, tmp_path / "uneven", bits=4, group=128)
+    contender = Contender("uneven", tmp_path / "uneven", "engine", "bfloat16", "cpu", ("torch",), 1)
+    process = Process("uneven", load, contender)
+    with pytest.raises(UserError, match=r"uneven: .*groups of 128 inputs, of which torch's int4 product has"):
+        process.call("warm_up")
+    process.stop()
 
 
 def test_a_process_that_ends_is_one_line(demo_checkpoint, monkeypatch):
-    contender = Contender("mine", Path(demo_checkpoint), "engine", "float32", "cpu", "auto", 1)
-    process = Process(contender)
+    contender = Contender("mine", Path(demo_checkpoint), "engine", "float32", "cpu", ("auto",), 1)
+    process = Process("mine", load, contender)
     process.process.kill()
     with pytest.raises(UserError, match=r"mine: its process ended \(out of memory\?\)"):
         process.call("warm_up")

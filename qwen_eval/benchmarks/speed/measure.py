@@ -7,12 +7,11 @@ figures were made. Batch 1, greedy, no end token; the device is waited for befor
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from typing import Any, NamedTuple
 
 from qwen_eval.benchmarks.speed.limits import Sizes, copy_bandwidth, sizes_of, state, wait_for
+from qwen_eval.benchmarks.speed.turns import peak_memory
 from qwen_eval.engines.base import GenerateRequest
 from qwen_eval.engines.local.engine import LocalEngine
 
@@ -103,4 +102,4 @@ class Measured:
     def _peak(self) -> int:
         if self.device.type == "cuda":
             return sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak_memory()

@@ -37,6 +37,7 @@ GPTQ_NOTES = {
     "reference": "the packed weights were unpacked, exactly, at each call: slow (--gptq-backend torch --dtype bfloat16 "
     "is faster for Int4)",
     "torch": "torch's int4 product, with scales rounded to bfloat16",
+    "torch, compiled": "for one row at a time a product that torch.compile makes, exact",
     "gptqmodel": "the kernels of gptqmodel",
 }
 INT8_NOTE = (
