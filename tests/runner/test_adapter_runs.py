@@ -125,7 +125,19 @@ def test_its_own_generation_settings_make_it_a_chat_model(script, trained, tmp_p
 
 
 def test_a_whole_table_of_the_card_with_an_adapter(script, trained, tmp_path):
-    words = ("long_context_ppl", "-c", "demo", "--adapter", trained / "my-lora", "--limit", 1, "-o", tmp_path)
+    words = (
+        "long_context_ppl",
+        "-c",
+        "demo",
+        "--adapter",
+        trained / "my-lora",
+        "--limit",
+        1,
+        "--lengths",
+        512,
+        "-o",
+        tmp_path,
+    )
     ended = script("reproduce", *words)
     assert ended.status == 0, ended.err
     assert (
