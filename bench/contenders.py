@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qwen_eval.benchmarks.speed.turns import Process, peak_memory
+from qwen_eval.benchmarks.speed.process import Process, peak_memory
 
 import numpy as np
 from workload import Shape, build

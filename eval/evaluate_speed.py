@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qwen_eval.benchmarks.speed.turns import Contender, Process, load
+from qwen_eval.benchmarks.speed.contender import Contender, load
+from qwen_eval.benchmarks.speed.process import Process
 from qwen_eval.checkpoints import resolve_checkpoint, use_hub
 from qwen_eval.cli import DTYPES, GPTQ_BACKENDS, OneLineParser, add_hub, positive
 from qwen_eval.engines.local.placement import check_attention, check_gptq_backend

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from qwen_eval.benchmarks.speed import limits
+from qwen_eval.benchmarks.speed.contender import Contender, load
 from qwen_eval.benchmarks.speed.measure import About, Measured
-from qwen_eval.benchmarks.speed.turns import Contender, Process, load
+from qwen_eval.benchmarks.speed.process import Process
 from qwen_eval.engines.local.engine import LocalEngine
 from qwen_eval.errors import UserError
 from qwen_model.loading import load_model, load_tokenizer

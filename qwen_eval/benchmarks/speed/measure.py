@@ -11,7 +11,7 @@ import time
 from typing import Any, NamedTuple
 
 from qwen_eval.benchmarks.speed.limits import Sizes, copy_bandwidth, sizes_of, state, wait_for
-from qwen_eval.benchmarks.speed.turns import peak_memory
+from qwen_eval.benchmarks.speed.process import peak_memory
 from qwen_eval.engines.base import GenerateRequest
 from qwen_eval.engines.local.engine import LocalEngine
 

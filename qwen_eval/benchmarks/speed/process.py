@@ -1,4 +1,4 @@
-"""Contenders, each in a process of its own, that take turns: all meet the same noise, and their memories are apart."""
+"""An object in a process of its own: its memory is apart from every other's."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ import resource
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from qwen_eval.errors import UserError, one_line
-
-
-class Contender(NamedTuple):
-    """A checkpoint and how it is run. name: as the table shows it; way: `engine` or an attention kernel; gptq_backend:
-    the first of these that can run it."""
-
-    name: str
-    checkpoint: Path
-    way: str
-    dtype: str
-    device: str | None
-    gptq_backend: tuple[str, ...]
-    threads: int | None
 
 
 def peak_memory() -> int:
@@ -76,25 +62,3 @@ def _serve(pipe: Any, make: Callable[..., Any], given: tuple[Any, ...]) -> None:
         except Exception as error:
             traceback.clear_frames(error.__traceback__)
             pipe.send((False, one_line(error)))
-
-
-def load(contender: Contender) -> Any:
-    """The contender, loaded: a measure.Measured."""
-    from qwen_eval.benchmarks.speed.measure import ENGINE, Measured
-    from qwen_eval.engines.local.engine import LocalEngine
-    from qwen_model.checkpoint import CheckpointError
-
-    import torch
-
-    if contender.threads is not None:
-        torch.set_num_threads(contender.threads)
-    attention = None if contender.way == ENGINE else contender.way
-    where = (contender.checkpoint, contender.dtype, contender.device)
-    *first, last = contender.gptq_backend
-    for backend in first:
-        try:
-            engine = LocalEngine(*where, attn_implementation=attention, gptq_backend=backend)
-            return Measured(engine, contender.way)
-        except CheckpointError:  # packed in a way that this backend does not run
-            continue
-    return Measured(LocalEngine(*where, attn_implementation=attention, gptq_backend=last), contender.way)
