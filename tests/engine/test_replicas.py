@@ -8,7 +8,8 @@ from typing import Any
 
 from qwen_eval.engines.base import ChoiceRequest, GenerateRequest, LogLikelihoodRequest, ScoreRequest
 from qwen_eval.engines.pieces import PIECES_PER_REPLICA, split
-from qwen_eval.engines.replicas import Answer, Done, Failed, Loaded, Lost, Piece, ReplicatedEngine, Tell, answers
+from qwen_eval.engines.replicas import Answer, Done, Failed, Loaded, Lost, Piece, Tell, answers
+from qwen_eval.engines.replicated import ReplicatedEngine
 from qwen_eval.errors import UserError
 
 import numpy as np
