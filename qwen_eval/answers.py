@@ -191,13 +191,22 @@ class ModelAnswers:
         return task, reply.text if as_it_is else reply.text.strip()
 
     def _score(self, asked: Sequence[tuple[Task, ScoreTokens]]) -> Iterator[tuple[Task, Any]]:
-        """Documents one by one: each may be large. The bar counts tokens."""
+        """Documents as the last of their windows is scored. The bar counts tokens."""
         total = sum(len(window.tokens) - 1 for _, request in asked for window in request.windows)
+        yield from ((task, []) for task, request in asked if not request.windows)
+        whose = [place for place, (_, request) in enumerate(asked) for _ in request.windows]
+        first = {place: index for index, place in reversed(list(enumerate(whose)))}
+        found: dict[int, dict[int, Any]] = defaultdict(dict)
         with progress(self.benchmark.name, 0, total, unit="token", scale=True) as bar:
-            for task, request in asked:
-                task.encoded = request.prompt
-                found = dict(self.engine.score(request.windows, bar.update))
-                yield task, [found[number] for number in range(len(found))]
+            windows = [window for _, request in asked for window in request.windows]
+            for index, values in self.engine.score(windows, bar.update):
+                place = whose[index]
+                found[place][index - first[place]] = values
+                task, request = asked[place]
+                if len(found[place]) == len(request.windows):
+                    task.encoded = request.prompt
+                    of_document = found.pop(place)
+                    yield task, [of_document[number] for number in range(len(of_document))]
 
     def _saw(self, task: Task, encoded: Any) -> None:
         """Keep what the model is asked, of several turns the first. --debug shows three."""

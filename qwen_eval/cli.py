@@ -13,6 +13,7 @@ ENGINES = ("local", "vllm", "openai")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 GPTQ_BACKENDS = ("auto", "reference", "torch", "gptqmodel")
 KV_CACHES = ("auto", "int8")
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -83,6 +84,10 @@ def _window(text: str) -> Any:
         return parse_window_attn(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _processes(text: str) -> int | str:
+    return text if text == "auto" else positive(text)
 
 
 def _batch_size(text: str) -> int | None:
@@ -183,6 +188,18 @@ def parser(
     )
     add_hub(flags)
     add("--device", help="cuda, cuda:1, cpu, mps ... (default: cuda if there is one)")
+    add(
+        "--device-map",
+        choices=DEVICE_MAPS,
+        help="one model over all visible GPUs, as accelerate places it (default: auto where one GPU is too small)",
+    )
+    add(
+        "--data-parallel",
+        type=_processes,
+        default=1,
+        metavar="N|auto",
+        help="N processes, each with the model on a GPU of its own, share the work; auto: all GPUs (default: 1)",
+    )
     add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/{benchmark}")
     add("--overwrite", action="store_true", help="drop what the output folder has and run everything again")
     add("--rescore", type=Path, metavar="FILE", help="score the replies of this JSONL file, no model")

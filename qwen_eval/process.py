@@ -3,16 +3,22 @@
 Imports little: what is here must be in force before the heavy imports begin.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qwen_eval.places import SCRIPTS
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from subprocess import Popen
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 INTERRUPTED = "interrupted; finished items are kept, the same command goes on from there"
@@ -86,6 +92,38 @@ def without_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# `sys` is built in: nothing is looked for before the import path is ours.
+_START = (
+    "import sys; sys.path[:] = sys.argv[2].split('\\n'); from importlib import import_module; "
+    "import_module(sys.argv[3])._main(int(sys.argv[1]))"
+)
+
+
+def start_python(module: str, environment: Mapping[str, str] | None = None) -> tuple[Popen[bytes], Connection]:
+    """A new Python process, which calls `_main` of a module of ours with the descriptor of its end of a pipe, and our
+    end of it. environment: variables that it has besides ours.
+
+    Why not multiprocessing: its `spawn` is `python -c`, which looks for every module in the user's current directory
+    first, so that a file `random.py` there breaks it or is run; and it runs the user's script once more. A fork of a
+    process that has threads and a GPU may hang. This process has the import path of the script, without the current
+    directory.
+    """
+    import socket
+    import subprocess
+    from multiprocessing.connection import Connection
+
+    ours, theirs = socket.socketpair()
+    path = "\n".join(entry for entry in sys.path if entry)  # "" is the current directory
+    with theirs, without_ctrl_c():
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(theirs.fileno()), path, module],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **(environment or {})},
+        )
+    return process, Connection(ours.detach())
 
 
 class Stream:

@@ -54,6 +54,7 @@ class Target:
         self.endpoint: str | None = None  # the address, without secrets
         self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
         self.kv_cache: dict[str, str] = {}  # a setting where it is int8
+        self.processes = 1  # with a copy of a local model each
         if self.replies is None and args.engine == "openai":
             self._check_endpoint()
         elif self.replies is None:
@@ -75,7 +76,7 @@ class Target:
 
     def _find_checkpoint(self) -> None:
         """The model's files, examined before any data is fetched."""
-        from qwen_eval.engines.local import placement
+        from qwen_eval.engines.local import parallel, placement
         from qwen_model.loading import check_checkpoint
 
         args = self.args
@@ -93,6 +94,9 @@ class Target:
                 raise UserError(f"{args.checkpoint_path} is an adapter; merge it into its model, or use --engine local")
             vllm_runs.check_checkpoint(self.checkpoint)
             return
+        self.processes = parallel.process_count(args.data_parallel, args.device, args.device_map)
+        if args.device_map is not None and args.device is not None:
+            raise UserError("--device-map takes all visible GPUs (CUDA_VISIBLE_DEVICES); leave --device out")
         if args.gptq_backend != "auto":
             placement.check_gptq_backend(self.checkpoint, args.gptq_backend, args.dtype, args.device)
         placement.check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
@@ -114,6 +118,10 @@ class Target:
             raise UserError("--gptq-backend wants the local engine; a server chooses its own")
         if self.args.attn_implementation is not None:
             raise UserError("--attn-implementation wants the local engine; a server chooses its own")
+        if self.args.data_parallel != 1:
+            raise UserError("--data-parallel wants a model that runs here; several --base-url share the work")
+        if self.args.device_map is not None:
+            raise UserError("--device-map wants the local engine; a server places its model itself")
 
     def _is_chat(self, choice: bool) -> bool:
         if self.args.chat is not None:
@@ -255,12 +263,19 @@ class Target:
             assert self.checkpoint is not None
             how = (args.dtype, args.device, args.batch_size, args.attn_implementation)
             switches = {"kv_cache": args.kv_cache, "gptq_backend": args.gptq_backend, **long_context_flags(args)}
-            self._engine = self._engines.local(self.checkpoint, *how, adapter=self.adapter, **switches)
+            placed = (args.device_map, self.processes)
+            self._engine = self._engines.local(self.checkpoint, *how, *placed, adapter=self.adapter, **switches)
         return self._engine
 
     def engine_notes(self) -> list[str]:
         """What a reader of the figures should know of how a local model was run in this start."""
         return self._engine.notes() if self._engine is not None else []
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """For the manifest: over how many processes, or how over several devices, the model ran in this start."""
+        placed = {"device_map": self.args.device_map} if self.args.device_map else {}
+        return {**placed, **({"processes": self.processes} if self.processes > 1 else {})}
 
     @property
     def requests(self) -> dict[str, int] | None:

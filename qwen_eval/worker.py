@@ -9,10 +9,6 @@
 The process has limits of CPU time per question and of memory, and the sandbox's guards as far as the system has them:
 it writes no file, starts no process, reaches no network, and reads nothing but `readable`. Questions and answers are
 JSON, so a process that was taken over can send back nothing but data.
-
-Why not multiprocessing: its `spawn` is `python -c`, which looks for every module in the user's current directory first,
-so that a file `random.py` there breaks it or is run; and it runs the user's script once more. A fork of a process that
-has threads and a GPU may hang. This process has the import path of the script, without the current directory.
 """
 
 from __future__ import annotations
@@ -22,9 +18,7 @@ import importlib
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -32,12 +26,8 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from qwen_eval.errors import UserError
-from qwen_eval.process import without_ctrl_c
+from qwen_eval.process import start_python
 
-# `sys` is built in: nothing is looked for before the import path is ours.
-_START = (
-    "import sys; sys.path[:] = sys.argv[2].split('\\n'); from qwen_eval.worker import _main; _main(int(sys.argv[1]))"
-)
 START_SECONDS = 300.0  # of wall time until the process is ready: imports on a slow disk
 MIN_WALL, WALL = 60.0, 20  # on a busy machine a question may take so many seconds, or so many times its CPU limit
 OUT_OF_MEMORY = 75  # exit status
@@ -120,15 +110,8 @@ class IsolatedWorker:
     def _start(self) -> Connection:
         if self._closed:
             raise OverLimit(f"{self.name} was closed")
-        ours, theirs = socket.socketpair()
-        path = "\n".join(entry for entry in sys.path if entry)  # "" is the current directory
-        with theirs, without_ctrl_c():
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno()), path],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
-        pipe = self._pipe = Connection(ours.detach())
+        self._process, pipe = start_python(__name__)
+        self._pipe = pipe
         first: dict[str, Any] = {"error": "it ended at once"}
         with contextlib.suppress(EOFError, OSError, ValueError):
             pipe.send((self._prepare.__module__, self._prepare.__qualname__, self._args, self._limits))

@@ -24,14 +24,20 @@ class Engines:
         device: str | None,
         rows: int | None,
         attn_implementation: str | None,
+        device_map: str | None = None,
+        processes: int = 1,
         **switches: Any,
     ) -> Engine[Any, Any]:
-        """The model of this checkpoint; loaded, unless the last one was loaded in the same way. switches: those of
-        `load_model`."""
+        """The model of this checkpoint; loaded, unless the last one was loaded in the same way. processes: how many
+        have a copy of it; switches: those of `load_model`."""
         from qwen_eval.engines.local.engine import LocalEngine
+        from qwen_eval.engines.local.parallel import parallel_engine
 
-        how = (checkpoint, dtype, device, rows, attn_implementation)
-        return self._kept(("local", *how, repr(sorted(switches.items()))), lambda: LocalEngine(*how, **switches))
+        how = (checkpoint, dtype, device, rows, attn_implementation, device_map)
+        return self._kept(
+            ("local", processes, *how, repr(sorted(switches.items()))),
+            lambda: LocalEngine(*how, **switches) if processes == 1 else parallel_engine(processes, *how, **switches),
+        )
 
     def vllm(self, *how: Any) -> Engine[Any, Any]:
         """The model of this checkpoint in vLLM, kept alike. how: as `VllmEngine` takes it."""

@@ -53,7 +53,10 @@ def _packed(groups: Sequence[Group], work: Sequence[int], count: int) -> list[li
     spent, piece = 0, list[int]()
     for group in groups:
         costs = own[group.members[0]]
-        for start, end in _cuts(costs, max(1, round((group.length + sum(costs)) / share))):
+        parts = round((group.length + sum(costs)) / share)
+        if group.length:  # each part runs the prefix, which is to be the smaller half of its work
+            parts = min(parts, sum(costs) // group.length)
+        for start, end in _cuts(costs, max(1, parts)):
             cost = group.length + sum(costs[start:end])
             if piece and spent + cost / 2 > share:
                 found.append((spent, piece))

@@ -83,7 +83,7 @@ Tell = Callable[[Event], None]
 
 
 class Replica(Protocol):
-    """See the top of this file. name: for messages, such as "process 2 (GPU 1)"."""
+    """See the top of this file. name: for messages, such as "process 2 on GPU 1"."""
 
     @property
     def name(self) -> str: ...

@@ -64,6 +64,7 @@ def report(run: Run, results: Results, services: Iterable[Any] = ()) -> int:
         "manifest": {
             **run.manifest,
             **manifest.environment(),
+            **run.target.environment,
             "band": run.target.args.band,
             "departures": run.departures,
             "seconds": round(time.time() - run.started, 1),

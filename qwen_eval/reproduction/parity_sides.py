@@ -26,8 +26,8 @@ from qwen_eval.runner import entered, finish
 #: flags that say how a model is run; all others are the same for both sides
 SWITCHES = (
     "checkpoint", "adapter", "engine", "base-url", "dtype", "device", "batch-size", "kv-cache", "gptq-backend",
-    "attn-implementation", "tensor-parallel-size", "pipeline-parallel-size", "use-dynamic-ntk", "use-logn-attn",
-    "window-attn",
+    "attn-implementation", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel", "device-map",
+    "use-dynamic-ntk", "use-logn-attn", "window-attn",
 )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ GPTQ_NOTES = {
     "torch, compiled": "for one row at a time a product that torch.compile makes, exact",
     "gptqmodel": "the kernels of gptqmodel",
 }
+OFFLOADED = ("cpu", "disk")
 INT8_NOTE = (
     "the KV cache was int8, whose scale is that of all tokens of a call: each prompt was read whole and by itself "
     "(no shared prefix, no batch), so that no answer depends on another prompt; that is slower"
@@ -53,7 +54,12 @@ class LocalEngine(EncodingEngine):
     `attn_implementation`: the model's own attention function (None: transformers' choice). It reads shared prefixes,
     prompts that share nothing, documents, and replies that are generated one by one. Behind a shared prefix and for
     replies in batches, attention.py takes its place, as no other function gives what merging needs.
+
+    `device_map`: accelerate's, for a model that is spread over several devices; not with `device`.
     """
+
+    #: processes like this one that use the memory of the same device
+    sharing_memory = 1
 
     def __init__(
         self,
@@ -62,6 +68,7 @@ class LocalEngine(EncodingEngine):
         device: str | None = None,
         rows: int | None = None,
         attn_implementation: str | None = None,
+        device_map: Any = None,
         **switches: Any,
     ) -> None:
         from qwen_model.loading import load_config, load_model, load_tokenizer
@@ -73,8 +80,10 @@ class LocalEngine(EncodingEngine):
         self.dtype = resolve_dtype(checkpoint, dtype, device)
         device = resolve_device(device)
         placement: dict[str, Any] = {"device": device}
-        if device == "cuda" and torch.cuda.device_count() > 1 and too_large(checkpoint):
-            placement = {"device_map": "auto"}
+        if device_map is None and device == "cuda" and torch.cuda.device_count() > 1 and too_large(checkpoint):
+            device_map = "auto"
+        if device_map is not None:
+            placement = {"device_map": device_map}
         placement["attn_implementation"] = attn_implementation
         self.model = load_model(checkpoint, dtype=getattr(torch, self.dtype), **placement, **switches).eval()
         self.rows = rows
@@ -157,6 +166,13 @@ class LocalEngine(EncodingEngine):
 
         found = [NOTE] if self.__dict__.get("uses_plain_forward") else []
         found += [INT8_NOTE] if has_int8_cache(self.model) else []
+        places = list((getattr(self.model, "hf_device_map", None) or {}).values())
+        away = sum(place in OFFLOADED for place in places)
+        if "disk" in places or 0 < away < len(places):
+            found.append(
+                f"{away} of {len(places)} parts of the model had no room on a GPU and came from the host's memory or "
+                "the disk for each forward: slow"
+            )
         if backend := getattr(self.model, "gptq_backend", None):
             found.append(f"GPTQ layers: {GPTQ_NOTES.get(backend, backend)}")
         return found
@@ -174,11 +190,12 @@ class LocalEngine(EncodingEngine):
         from qwen_model.devices import free_memory
 
         device = next(self.model.parameters()).device
-        free = free_memory(device)
+        free: float = free_memory(device)
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         share = 0.75 if device.type == "cuda" else 0.5
+        free /= self.sharing_memory
         return int(share * free / (2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize))
 
 

@@ -58,7 +58,8 @@ def generate(
     keys = [
         rules.sharing_key(len(request.tokens) + request.max_new_tokens, len(request.tokens)) for request in requests
     ]
-    decoding = decoding_step(engine.model, min(engine.flight_rows, len(requests)), host_memory)
+    rows = min(engine.flight_rows, len(requests))
+    decoding = decoding_step(engine.model, rows, lambda: host_memory() / engine.sharing_memory)
     for group in plan(prompts, keys):
         together, single = group.members, []
         if not group.length:

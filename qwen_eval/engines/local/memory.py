@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qwen_eval.engines.local.engine import CPU_TOKENS
+from qwen_eval.engines.local.parallel import process_count
 from qwen_eval.engines.local.placement import free_bytes, resolve_device, resolve_dtype
 from qwen_eval.engines.local.score import LOGITS_BYTES, MAX_CHUNK, chunk_tokens
 from qwen_eval.errors import UserError
@@ -82,7 +83,9 @@ def check(
 ) -> None:
     """UserError when the longest of `lengths` does not fit. whole: the text goes through the model in one forward."""
     dtype, device = resolve_dtype(checkpoint, args.dtype, args.device), resolve_device(args.device)
-    free = free_bytes(device)
+    processes = process_count(args.data_parallel, args.device, args.device_map)
+    # of several processes each has one GPU, or its part of the host's memory
+    free = free_bytes("cuda:0") if device == "cuda" and processes > 1 else free_bytes(device) // processes
 
     def needed(length: int) -> Need:
         return need(checkpoint, dtype, length, windows, whole, CPU_TOKENS if device == "cpu" else MAX_CHUNK)
