@@ -5,7 +5,8 @@
     python eval/parity.py -c Qwen/Qwen-7B-Chat -d data --b engine=openai base-url=http://host:8000/v1
 
 A and B are the same runs but for a few flags of the scripts as name=value: checkpoint, adapter, engine, base-url,
-dtype, device, batch-size, kv-cache, gptq-backend, attn-implementation, use-dynamic-ntk, use-logn-attn, window-attn.
+tokenizer, dtype, device, batch-size, kv-cache, gptq-backend, attn-implementation, use-dynamic-ntk, use-logn-attn,
+window-attn.
 What a side does not name is that of the other flags (-c; --dtype and so on: those of the scripts, for both sides).
 The verdict is `same`, `close` or `different`; its rule stands below the tables. Exit status: 1 different, 0 same or
 close, 2 wrong use, or items without a reply.

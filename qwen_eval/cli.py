@@ -179,6 +179,12 @@ def parser(
         help="--engine openai: an OpenAI-compatible endpoint, such as http://host:8000/v1; several, each "
         "with a flag of its own, share the work",
     )
+    add(
+        "--tokenizer",
+        metavar="CHECKPOINT",
+        help="--engine openai --base: whose tokenizer makes the prompts' token ids (default: that of -c, if it is a "
+        "folder; without one prompts go as text)",
+    )
     add("--dtype", choices=DTYPES, default="auto", help="default: from the checkpoint; float32 on a CPU")
     add(
         "--attn-implementation",

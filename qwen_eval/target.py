@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qwen_eval import vllm_runs
+from qwen_eval import endpoint_runs, vllm_runs
 from qwen_eval.checkpoints import resolve_with_adapter, use_hub
 from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
@@ -36,7 +36,8 @@ def _shown(name: ModelName) -> str:
 class Target:
     """Public attributes: `chat`, `model` (its name), `checkpoint` (its folder; None for given replies or an endpoint),
     `adapter` (the folder of the one on it; None: there is none), `demo` (an embedded model), `endpoint` (the address of
-    a served model), `replies` (those of --rescore)."""
+    a served model, which is known by its name alone), `tokenizer` (the folder of a served model's tokenizer, if that is
+    here), `replies` (those of --rescore)."""
 
     def __init__(self, args: argparse.Namespace, choice: bool = False, engines: Engines | None = None) -> None:
         """choice: the base protocol compares logits, so given replies are read as a chat model's. engines: those of
@@ -52,15 +53,19 @@ class Target:
         self.checkpoint: Path | None = None
         self.adapter: Path | None = None
         self.endpoint: str | None = None  # the address, without secrets
+        self.tokenizer: Path | None = None
         self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
         self.kv_cache: dict[str, str] = {}  # a setting where it is int8
         self.processes = 1  # with a copy of a local model each
         if self.replies is None and args.engine == "openai":
-            self._check_endpoint()
+            self.endpoint = endpoint_runs.check_flags(args)
+            self.tokenizer = endpoint_runs.tokenizer_folder(args)
         elif self.replies is None:
             self._find_checkpoint()
         if args.engine != "vllm" and max(args.tensor_parallel_size, args.pipeline_parallel_size) > 1:
             raise UserError("--tensor-parallel-size and --pipeline-parallel-size want --engine vllm")
+        if args.tokenizer and self.endpoint is None:
+            raise UserError("--tokenizer wants --engine openai; a model that runs here has its own")
         if args.adapter and self.adapter is None:
             raise UserError("--adapter wants a model that runs here: not --rescore, not --engine openai")
         own = (
@@ -100,28 +105,6 @@ class Target:
         if args.gptq_backend != "auto":
             placement.check_gptq_backend(self.checkpoint, args.gptq_backend, args.dtype, args.device)
         placement.check_attention(self.checkpoint, args.attn_implementation, args.dtype, args.device)
-
-    def _check_endpoint(self) -> None:
-        """A served model is known by its name alone: no folder, no weights."""
-        if not self.args.base_url or not self.args.checkpoint_path:
-            raise UserError("--engine openai wants --base-url URL, and -c the model's name there")
-        from qwen_eval.engines.endpoint import check_url, public_url
-
-        for url in self.args.base_url:
-            check_url(url)
-        self.endpoint = ", ".join(sorted(map(public_url, self.args.base_url)))
-        if any(value is not None for value in long_context_flags(self.args).values()):
-            raise UserError("--use-dynamic-ntk, --use-logn-attn and --window-attn want the local engine")
-        if self.args.kv_cache != "auto":
-            raise UserError("--kv-cache wants the local engine; a server chooses its own")
-        if self.args.gptq_backend != "auto":
-            raise UserError("--gptq-backend wants the local engine; a server chooses its own")
-        if self.args.attn_implementation is not None:
-            raise UserError("--attn-implementation wants the local engine; a server chooses its own")
-        if self.args.data_parallel != 1:
-            raise UserError("--data-parallel wants a model that runs here; several --base-url share the work")
-        if self.args.device_map is not None:
-            raise UserError("--device-map wants the local engine; a server places its model itself")
 
     def _is_chat(self, choice: bool) -> bool:
         if self.args.chat is not None:
@@ -213,6 +196,8 @@ class Target:
             return {"settings": settings, "replies_sha256": self.replies.sha256}
         if self.args.engine == "openai":
             served = {"base_url": self.endpoint, "served_model": self.args.checkpoint_path}
+            if self.tokenizer is not None:
+                served["tokenizer_sha256"] = manifest.files_sha256(self.tokenizer, manifest.TOKENIZER)
             return {"settings": settings, "engine": "openai", **served}
         assert self.checkpoint is not None
         from qwen_eval.engines.local.placement import resolve_dtype
@@ -253,7 +238,7 @@ class Target:
         """The engine, loaded when the first item needs it."""
         args = self.args
         if self._engine is None and args.engine == "openai":
-            self._engine = self._engines.endpoint(args.base_url, args.checkpoint_path, args.batch_size)
+            self._engine = self._engines.endpoint(args.base_url, args.checkpoint_path, args.batch_size, self.tokenizer)
         elif self._engine is None and args.engine == "vllm":
             assert self.checkpoint is not None
             parallel = (args.tensor_parallel_size, args.pipeline_parallel_size)

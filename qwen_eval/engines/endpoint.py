@@ -20,7 +20,7 @@ from qwen_eval.extras import need
 TRIES = 5  # the client waits between them
 TIMEOUT = 600.0  # seconds for one answer
 REREAD = 2  # more times an answer is asked for that came as half a JSON
-GONE = "no connection"
+GONE, LATE = "no connection", "no answer in time"
 OF_ITEM = (400, 413, 422)  # statuses by which a server refuses this prompt and may take another
 
 
@@ -90,24 +90,29 @@ class RequestFailed(UserError):
         self.reason = NoReply(kind, detail, of_item)
 
 
-def check_served(client: Any, base_url: str, model: str) -> None:
-    """UserError where the endpoint wants another key, or lists its models and this is none of them. A server without a
-    list, or that cannot be reached, is left to the requests."""
+def check_served(client: Any, base_url: str, model: str) -> str:
+    """What program the server says it is ("vllm", "sglang", "llamacpp" ...; "" where its list of models does not say).
+    UserError where it wants another key, or lists its models and this is none of them. A server without a list, or that
+    cannot be reached, is left to the requests."""
     import openai
 
     try:
         listed = client.with_options(max_retries=0, timeout=20).models.list()
-        names = [str(one.id) for one in listed.data]
+        owners = {str(one.id): str(getattr(one, "owned_by", None) or "") for one in listed.data}
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        hint = f"set {KEYS[0]} to a key that it takes"
-        raise UserError(
-            f"{public_url(base_url)} refuses the key (HTTP {error.status_code}: {_server_message(error)}); {hint}"
-        ) from error
+        why = f"HTTP {error.status_code}: {_server_message(error)}"
+        raise UserError(refused_key(base_url, why)) from error
     except (openai.OpenAIError, AttributeError, TypeError, ValueError):
-        return
-    if names and model not in names:
-        known = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        return ""
+    if owners and model not in owners:
+        known = ", ".join(list(owners)[:5]) + (" ..." if len(owners) > 5 else "")
         raise UserError(f"{public_url(base_url)} does not serve {model!r}; -c takes one of: {known}")
+    return owners.get(model, "")
+
+
+def refused_key(base_url: str, why: str) -> str:
+    """The line for a key that is missing or not taken."""
+    return f"{public_url(base_url)} refuses the key ({why}); set {KEYS[0]} to a key that it takes"
 
 
 def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
@@ -126,16 +131,27 @@ def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
 
 def fetch(client: Any, base_url: str, **request: Any) -> Any:
     """The client's completion, as the endpoint sent it. Raises RequestFailed."""
+    create = (client.chat.completions if "messages" in request else client.completions).create
+    return _answered(base_url, lambda: create(**request))
+
+
+def fetch_beside(client: Any, base_url: str, path: str, **body: Any) -> Any:
+    """The JSON that a server answers at a path of its own, beside the /v1 of its address. Raises RequestFailed."""
+    root = str(client.base_url).rstrip("/").removesuffix("/v1")
+    return _answered(base_url, lambda: client.post(f"{root}/{path}", body=body, cast_to=object))
+
+
+def _answered(base_url: str, ask: Callable[[], Any]) -> Any:
+    """What the client's call gives; its errors as RequestFailed."""
     import openai
 
-    create = (client.chat.completions if "messages" in request else client.completions).create
     try:
-        return _whole(lambda: create(**request))
+        return _whole(ask)
     except openai.APIStatusError as error:
         status = error.status_code
         raise RequestFailed(base_url, f"HTTP {status}", _server_message(error), status in OF_ITEM) from error
     except openai.APIConnectionError as error:
-        kind = "no answer in time" if isinstance(error, openai.APITimeoutError) else GONE
+        kind = LATE if isinstance(error, openai.APITimeoutError) else GONE
         raise RequestFailed(base_url, kind, one_line(error.__cause__ or error)[:200]) from error
     except (openai.OpenAIError, ValueError) as error:  # ValueError: what came is no JSON
         raise RequestFailed(base_url, "unreadable answer", one_line(error)[:200]) from error

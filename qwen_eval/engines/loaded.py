@@ -54,10 +54,16 @@ class Engines:
             self._made_of = made_of
         return self._loaded
 
-    def endpoint(self, base_urls: Sequence[str], model: str, rows: int | None) -> Engine[Any, Any]:
-        """A new one for each run: it counts the run's requests. UserError where a server does not serve the model."""
+    def endpoint(
+        self, base_urls: Sequence[str], model: str, rows: int | None, tokenizer: Path | None = None
+    ) -> Engine[Any, Any]:
+        """A new one for each run: it counts the run's requests. tokenizer: the folder of the served model's. UserError
+        where a server does not serve the model."""
+        from qwen_eval.engines.local.prompts import Encoder
         from qwen_eval.engines.openai import OpenAIEngine
+        from qwen_model.loading import load_tokenizer
 
-        engine = OpenAIEngine(base_urls, model, rows)
+        encoder = None if tokenizer is None else Encoder(load_tokenizer(tokenizer))
+        engine = OpenAIEngine(base_urls, model, rows, encoder)
         engine.check()
         return engine

@@ -1,8 +1,8 @@
 """The servers of one model share the requests of a call: each works at as many at once as it may, on the next open one.
 
 A request that fails on one server for a reason of the server's goes to another. A server that fails GIVE_UP times in a
-row, or, beside others, cannot be reached any more, gets no more work; when none is left, the run ends. A server that
-worked and is the only one is waited for while it starts again.
+row, that refuses the key from the beginning, or, beside others, cannot be reached any more, gets no more work; when
+none is left, the run ends. A server that worked and is the only one is waited for while it starts again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from qwen_eval.engines.base import NoReply
-from qwen_eval.engines.endpoint import GONE, public_url
+from qwen_eval.engines.endpoint import GONE, public_url, refused_key
 from qwen_eval.errors import UserError
 
 GIVE_UP = 16  # failures in a row: it is the server then, not the item
@@ -39,8 +39,15 @@ class Server:
         self.works = self.works or not self.failed or self.failed[-1].of_item
         self.awaited = self.awaited and bool(self.failed)
 
+    @property
+    def refuses_the_key(self) -> bool:
+        """Whether it never worked, and says that it wants another key: it is not asked more."""
+        return not self.works and bool(self.failed) and self.failed[-1].kind == "HTTP 401"
+
     def gave_no_reply(self) -> str:
         last = self.failed[-1]
+        if self.refuses_the_key:
+            return refused_key(self.url, f"{last.kind}: {last.detail}")
         in_a_row = f"failed in a row: {len(self.failed)}"
         return f"{public_url(self.url)} gave no reply ({last.kind}: {last.detail}; {in_a_row})"
 
@@ -114,7 +121,7 @@ class Sharing:
         if isinstance(answer, NoReply) and not answer.of_item:
             self.failed_at.setdefault(number, {})[server] = answer
         gone = self._is_gone(answer) and not self._is_alone(server)
-        if gone or len(server.failed) >= GIVE_UP:
+        if gone or server.refuses_the_key or len(server.failed) >= GIVE_UP:
             self._leave(server)
         if isinstance(answer, NoReply) and not answer.of_item and self._can_go_on(number):
             self.count("retried")

@@ -25,9 +25,9 @@ from qwen_eval.runner import entered, finish
 
 #: flags that say how a model is run; all others are the same for both sides
 SWITCHES = (
-    "checkpoint", "adapter", "engine", "base-url", "dtype", "device", "batch-size", "kv-cache", "gptq-backend",
-    "attn-implementation", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel", "device-map",
-    "use-dynamic-ntk", "use-logn-attn", "window-attn",
+    "checkpoint", "adapter", "engine", "base-url", "tokenizer", "dtype", "device", "batch-size", "kv-cache",
+    "gptq-backend", "attn-implementation", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel",
+    "device-map", "use-dynamic-ntk", "use-logn-attn", "window-attn",
 )  # fmt: skip
 
 

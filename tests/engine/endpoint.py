@@ -38,8 +38,10 @@ def refusal(status: int, message: str) -> Answer:
 class Server:
     """Answers with the length of the last message; keeps what it was sent.
 
-    answer: what it says instead, given the last message or the text; it may also wait there as long as `hang` is not
-    set, or raise ConnectionAbortedError. models: the names that it lists (None: it has no list).
+    answer: what it says instead, given the last message or the prompt; it may also wait there as long as `hang` is not
+    set, or raise ConnectionAbortedError. models: the names that it lists (None: it has no list); program: what it says
+    it is. completions: what it answers at /v1/completions, given the body. beside: what it answers at paths of its own,
+    outside of /v1, by the path and given the body; 404 at others.
     """
 
     def __init__(self) -> None:
@@ -49,6 +51,9 @@ class Server:
         self.hang = threading.Event()
         self.models: list[str] | None = None
         self.model_status = 200
+        self.program = "me"
+        self.completions: Callable[[dict[str, Any]], Answer] | None = None
+        self.beside: dict[str, Callable[[dict[str, Any]], Answer]] = {}
         self.answer: Callable[[str], Answer] = lambda text: completion(str(len(text)), "length")
         outer = self
 
@@ -59,14 +64,24 @@ class Server:
                 elif outer.models is None:
                     self.send(*refusal(404, "no list"))
                 else:
-                    self.send(200, {"object": "list", "data": [{"id": name} for name in outer.models]})
+                    self.send(
+                        200,
+                        {"object": "list", "data": [{"id": name, "owned_by": outer.program} for name in outer.models]},
+                    )
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if not self.path.startswith("/v1/"):
+                    own = outer.beside.get(self.path.strip("/"))
+                    self.send(*(refusal(404, "Not Found") if own is None else own(body)))
+                    return
                 outer.bodies.append(body)
                 outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                 outer.paths.append(self.path)
-                said = outer.answer(body["messages"][-1]["content"] if "messages" in body else body["prompt"])
+                if outer.completions is not None and self.path.endswith("/v1/completions"):
+                    said = outer.completions(body)
+                else:
+                    said = outer.answer(body["messages"][-1]["content"] if "messages" in body else body["prompt"])
                 if outer.alive:
                     self.send(*said)
 

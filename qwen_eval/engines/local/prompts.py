@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qwen_eval.engines.base import Turns
+from qwen_eval.engines.candidates import CandidateTokens
 from qwen_eval.errors import UserError, one_line
 
 import numpy as np
@@ -27,7 +28,7 @@ def _closing_tokens(tokenizer: Any) -> int:
     return max(0, len(framed) - before - len(bare))
 
 
-class Encoder:
+class Encoder(CandidateTokens):
     """The two ways a prompt goes in, for a first-generation Qwen tokenizer or any other of transformers."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -146,45 +147,6 @@ class Encoder:
         if (chat or not ends) and self.tokenizer.eos_token_id is not None:
             ends.add(self.tokenizer.eos_token_id)
         return frozenset(ends)
-
-    def candidate_ids(
-        self, prompts: Sequence[str], candidates: Sequence[str], chat: bool = False
-    ) -> list[tuple[int, ...]]:
-        """For each prompt the token by which it goes on with each candidate: what prompt + candidate has behind the
-        prompt's own tokens. Never the candidate encoded alone: SentencePiece puts a blank before it (`▁A`).
-
-        Prompts whose last lines are the same go on alike, so each such line costs a few prompts' encoding.
-        Raises UserError where a candidate is not one token.
-        """
-        by_line: dict[str, tuple[int, ...]] = {}
-        found = []
-        for prompt in prompts:
-            line = prompt[prompt.rstrip().rfind("\n") + 1 :]
-            if line not in by_line:
-                by_line[line] = self._added(prompt, candidates, chat)
-            found.append(by_line[line])
-        return found
-
-    def _added(self, prompt: str, candidates: Sequence[str], chat: bool) -> tuple[int, ...]:
-        if chat:
-            start, *longer = self.chat([prompt] * (len(candidates) + 1), ["", *candidates])
-        else:
-            start, *longer = self.plain([prompt, *(prompt + text for text in candidates)])
-        found = []
-        for text, ids in zip(candidates, longer, strict=True):
-            before = start
-            if not np.array_equal(ids[: len(start)], start):
-                # The tokenizer has a token for the prompt's end and the candidate together. The prompt's tokens are
-                # what the model has seen, so it goes on with the candidate as it stands where nothing can join it.
-                before, ids = self.plain(["\n", f"\n{text}"])
-            if len(ids) != len(before) + 1 or not np.array_equal(ids[:-1], before):
-                line = prompt.rstrip().rpartition("\n")[2]
-                raise UserError(
-                    f"this tokenizer has no token of its own for the answer {text!r} behind {line[-40:]!r}; "
-                    f"choices need one token each (--chat asks for a reply in place of logits)"
-                )
-            found.append(int(ids[-1]))
-        return tuple(found)
 
     def continuation_ids(
         self, context: str, continuations: Sequence[str], chat: bool = False
