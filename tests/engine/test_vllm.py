@@ -82,23 +82,6 @@ def test_no_long_context_figures(script, tmp_path: Path) -> None:
 # -- vLLM itself -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def vllm_python() -> Path:
-    """The Python of vLLM's environment, made where it is missing (some minutes)."""
-    folder = ROOT / ".venv-vllm"
-    if not (folder / ".ready").exists():
-        environment = {**os.environ, "PYTHON": sys.executable}
-        subprocess.run(["sh", "bench/setup_vllm.sh"], cwd=ROOT, check=True, env=environment)
-    return folder / "bin/python"
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's base model, as if trained for longer texts: real questions are long in its small vocabulary."""
-    settings = {"seq_length": 4096, "use_dynamic_ntk": False, "use_logn_attn": False}
-    return edited(DEMO / "base", tmp_path_factory.mktemp("long") / "Qwen-demo-long", **settings)
-
-
 def run(python: Path | str, *words: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([str(python), *map(str, words)], cwd=ROOT, capture_output=True, text=True, env=environment)
@@ -171,13 +154,13 @@ def is_tie(line: dict[str, Any]) -> bool:
 @pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("name", RUNS)
 def test_the_same_predictions_as_the_local_engine(
-    vllm_python: Path, checkpoint: Path, shared: Any, tmp_path: Path, name: str
+    vllm_python: Path, long_demo: Path, shared: Any, tmp_path: Path, name: str
 ) -> None:
     benchmark, real, flags = RUNS[name]
     data = ROOT / "demo/data" / benchmark if real is None else shared / real
     found = {}
     for engine, python in (("vllm", vllm_python), ("local", sys.executable)):
-        how = ("-c", checkpoint, "-d", data, "--dtype", "float32", "--engine", engine, "-o", tmp_path / engine, *flags)
+        how = ("-c", long_demo, "-d", data, "--dtype", "float32", "--engine", engine, "-o", tmp_path / engine, *flags)
         ended = run(python, ROOT / f"eval/evaluate_{benchmark}.py", *how)
         assert ended.returncode == 0, ended.stderr[-3000:]
         found[engine] = samples(tmp_path / engine)
