@@ -150,7 +150,7 @@ def test_limit_is_the_first_of_each_subject() -> None:
     assert [item.id for item in chosen] == ["a/0", "a/1", "b/0", "c/0", "c/1"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 200), st.integers(0, 9))
 def test_sample_is_exact_stratified_and_seeded(sizes: list[int], total: int, seed: int) -> None:
     named = {f"s{i}": size for i, size in enumerate(sizes)}

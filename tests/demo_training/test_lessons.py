@@ -131,6 +131,7 @@ def test_muon_makes_an_update_orthogonal() -> None:
     assert values.min() > 0.5 and values.max() < 1.5
 
 
+@pytest.mark.heavy
 def test_a_short_training_writes_two_checkpoints_that_run(script, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "-o", str(tmp_path), "--steps", "0.001"])
     assert train.main() == 0

@@ -36,7 +36,7 @@ def check_promises(prompts: list[np.ndarray], groups: list[Group]) -> None:
             assert (prompts[index][: group.length] == first[: group.length]).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LINES)
 def test_every_request_once_and_members_share_what_the_group_says(lines: list[list[int]]) -> None:
     prompts = arrays(lines)
@@ -70,14 +70,14 @@ def best_by_brute_force(prompts: list[np.ndarray]) -> int:
     return best(everyone)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=1, max_size=7))
 def test_no_grouping_saves_more(lines: list[list[int]]) -> None:
     prompts = arrays(lines)
     assert saved(plan(prompts)) == best_by_brute_force(prompts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LINES, st.randoms(use_true_random=False))
 def test_only_equal_keys_share(lines: list[list[int]], rng) -> None:
     prompts = arrays(lines)
@@ -88,7 +88,7 @@ def test_only_equal_keys_share(lines: list[list[int]], rng) -> None:
         assert not group.length or len({keys[index] for index in group.members}) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LINES, st.randoms(use_true_random=False))
 def test_the_order_of_the_requests_changes_nothing_that_is_saved(lines: list[list[int]], rng) -> None:
     shuffled = rng.sample(lines, len(lines))
@@ -122,7 +122,7 @@ def test_large_plans_are_quick() -> None:
     assert [(group.length, len(group.members)) for group in groups] == [(700, 200)] * 20
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120), st.one_of(st.none(), st.integers(1, 8))
 )
@@ -136,7 +136,7 @@ def test_batches_keep_to_the_budget_and_to_the_rows(lengths: list[int], budget: 
     assert longest == sorted(longest, reverse=True), "longest first"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=9), st.integers(1, 20_000))
 def test_batches_cost_the_least(lengths: list[int], budget: int) -> None:
     """Of all ways to cut the sorted requests."""

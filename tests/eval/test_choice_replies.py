@@ -160,7 +160,7 @@ def test_robust_chinese(reply, letter):
     assert robust_letter_zh(CITIES, reply) == letter
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.text(alphabet="ABCD abnt.答案是选不：()=\n*[]\\", max_size=40),
     st.lists(st.text(max_size=6), min_size=4, max_size=4),

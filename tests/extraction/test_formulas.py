@@ -43,7 +43,7 @@ def test_the_formula_that_a_reply_announces(reply, formula):
     assert read_formula("\ufeff" + reply.replace("\n", "\r\n") + "\r\n") == formula
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     said=st.sampled_from(
         ["The answer is ${}$.", "\\boxed{{{}}}.", "So the final answer is: ${}$.", "答案是${}$。", "#### {}\n"]

@@ -100,7 +100,7 @@ BEFORE = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(before=BEFORE, said=ANNOUNCED, letter=st.sampled_from(LETTERS), after=DISCUSSED)
 def test_an_announced_letter_is_read_whatever_is_discussed(before, said, letter, after):
     if said == "{}\n":  # a letter by itself announces only where the reply begins
@@ -121,7 +121,7 @@ def test_an_announced_letter_is_read_whatever_is_discussed(before, said, letter,
 WIDE = str.maketrans("ABCD():.", "ＡＢＣＤ（）：．")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     letter=st.sampled_from(LETTERS),
     form=st.sampled_from(["{0}: {1}\n", "{0}. {1}. ", "{0} is {1} because so. ", "{0}{2}。", "选项{0}{2}；"]),
@@ -131,7 +131,7 @@ def test_a_list_of_verdicts_reads_the_one_called_right(letter, form):
     assert read_letter(CITY, "".join(form.format(*verdict) for verdict in verdicts)) == letter
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(alphabet="ABCD abnt.答案是选不错对：()=\n\r*[]\\$", max_size=40),
     st.lists(st.text(alphabet="ABCDab 是1.$\\\n", max_size=6), min_size=4, max_size=4),

@@ -91,7 +91,7 @@ DISCUSSED = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     before=st.sampled_from(["", "First 5.\n\n", "We have 3 + 4 = 7.\n"]),
     said=ANNOUNCED,
@@ -105,7 +105,7 @@ def test_an_announced_number_is_read_whatever_follows(before, said, number, afte
         assert read_number(same) == number
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="0123456789,.-+$=\\{}*# \n\rABanswer is:答案是", max_size=60))
 def test_line_ends_and_byte_order_marks_change_no_number(reply):
     number = read_number(reply)

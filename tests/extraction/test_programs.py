@@ -223,7 +223,7 @@ INNER_FUNCTION_BEHIND_PROSE = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(replies())
 @example(INNER_FUNCTION_BEHIND_PROSE)
 def test_what_is_right_by_the_protocol_is_right_by_the_robust_program(reply):
@@ -236,7 +236,7 @@ def test_what_is_right_by_the_protocol_is_right_by_the_robust_program(reply):
         assert right(mbpp(reply)), mbpp(reply)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(replies() | st.text("ab \n\t`~>#:()'\"", max_size=40))
 def test_line_ends_a_byte_order_mark_and_a_newline_at_the_end_change_nothing(reply):
     for extract in EXTRACTIONS.values():
@@ -247,7 +247,7 @@ def test_line_ends_a_byte_order_mark_and_a_newline_at_the_end_change_nothing(rep
         assert extract(reply + "\n") == plain
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     code, st.lists(PROSE, min_size=3, max_size=12), st.sampled_from(["plain", "tildes", "never closed", "in a list"])
 )

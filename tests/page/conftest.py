@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,21 @@ def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def runs(script, tmp_path) -> Path:
-    """Runs of the demo: MMLU base and chat, GSM8K with an odd reply, perplexities."""
-    top = tmp_path / "results"
+def runs(script, tmp_path, made_runs) -> Path:
+    """Runs of the demo, of this test's own: MMLU base and chat, GSM8K with an odd reply, perplexities."""
+    top = made_runs / "results"
+    if not top.exists():
+        make_runs(script, top)
+    return Path(shutil.copytree(top, tmp_path / "results"))
+
+
+@pytest.fixture(scope="session")
+def made_runs(tmp_path_factory) -> Path:
+    """Where the runs are made once."""
+    return tmp_path_factory.mktemp("page")
+
+
+def make_runs(script, top: Path) -> None:
     for name, *flags in (
         ("mmlu", "-c", "demo", "--limit", "6"),
         ("mmlu-chat", "-c", "demo-chat", "--limit", "3"),
@@ -60,7 +73,6 @@ def runs(script, tmp_path) -> Path:
     lines[0]["response"] = ODD
     lines[1]["response"] = "half a pair \ud800, then " + "x" * 100_000
     write_lines(top / "gsm8k", lines)
-    return top
 
 
 @pytest.fixture

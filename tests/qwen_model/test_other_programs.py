@@ -114,6 +114,7 @@ def test_texts_that_trl_packs_into_one_row_do_not_see_each_other(trainer, model)
     assert made.state.log_history[-2]["loss"] < made.state.log_history[0]["loss"]
 
 
+@pytest.mark.heavy
 def test_the_lora_example_of_the_readme_runs_and_its_model_is_evaluated(tmp_path):
     pytest.importorskip("peft")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -84,7 +84,7 @@ def test_special_ids_follow_the_ranks_of_a_tiny_vocabulary(tiny_tokenizer):
     assert tiny_tokenizer.decode(tiny_tokenizer.encode("the <|im_end|> é 猫")) == "the <|im_end|> é 猫"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=60))
 def test_round_trip_of_any_text(tiny_tokenizer, text):
     import unicodedata

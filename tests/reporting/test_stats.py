@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 20_000), st.floats(0, 1))
 def test_wilson_is_scipys(n: int, share: float) -> None:
     k = round(n * share)
@@ -27,7 +27,7 @@ def test_no_items_no_interval() -> None:
     assert macro_accuracy([[], []]) == Score(None, 0, None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 50))
 def test_paired_is_the_exact_mcnemar_test(gained: int, lost: int, same: int) -> None:
     before = {f"g{i}": False for i in range(gained)} | {f"l{i}": True for i in range(lost)}

