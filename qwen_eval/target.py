@@ -97,7 +97,7 @@ class Target:
         if args.engine == "vllm":
             if self.adapter is not None:
                 raise UserError(f"{args.checkpoint_path} is an adapter; merge it into its model, or use --engine local")
-            vllm_runs.check_checkpoint(self.checkpoint)
+            vllm_runs.check_checkpoint(self.checkpoint, args.dtype)
             return
         self.processes = parallel.process_count(args.data_parallel, args.device, args.device_map)
         if args.device_map is not None and args.device is not None:

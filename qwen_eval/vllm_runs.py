@@ -37,8 +37,9 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError("--adapter wants the local engine; or merge it into its model and give -c that")
 
 
-def check_checkpoint(checkpoint: Path) -> None:
-    """UserError where vLLM would compute something else than this checkpoint says."""
+def check_checkpoint(checkpoint: Path, dtype: str = "auto") -> None:
+    """UserError where vLLM would compute something else than this checkpoint says, or cannot in this --dtype."""
+    from qwen_eval.engines.local.placement import resolve_dtype
     from qwen_model.export.layout import refuse_unsayable
     from qwen_model.loading import load_config
     from qwen_model.long_context import resolve
@@ -46,6 +47,8 @@ def check_checkpoint(checkpoint: Path) -> None:
     config = load_config(checkpoint)
     if config.model_type != "qwen":
         return
+    if config.gptq is not None and resolve_dtype(checkpoint, dtype, None) == "float32":  # what `auto` is on a CPU
+        raise UserError(f"{checkpoint} has packed weights, which vLLM does not run in float32; add --dtype float16")
     refuse_unsayable(str(checkpoint), config, drop_long_context=True)
     if resolve(config).window_attn is not None:  # it acts within the training length, NTK and LogN do not
         raise UserError(f"{checkpoint}: window attention is on in config.json; use --engine local, vLLM has none")

@@ -14,9 +14,11 @@ from typing import Any
 from qwen_eval import vllm_runs
 from qwen_eval.errors import UserError
 
+import numpy as np
 import pytest
 
 from ..qwen_model.exported import DEMO, ROOT, edited
+from ..qwen_model.gptq_packing import packed_copy
 
 MMLU = ROOT / "demo/data/mmlu"
 LIMIT = 900  # seconds: vLLM takes half a minute to start
@@ -64,6 +66,14 @@ def test_windows_that_act_within_the_training_length_are_refused(tmp_path: Path)
     vllm_runs.check_checkpoint(DEMO / "base")  # NTK and LogN are on, which act beyond it
     with pytest.raises(UserError, match="window attention is on"):
         vllm_runs.check_checkpoint(edited(DEMO / "base", tmp_path / "windows", window_attn=256))
+
+
+def test_packed_weights_want_a_dtype_in_which_vllm_runs_them(tmp_path: Path) -> None:
+    packed_copy(DEMO / "base", tmp_path / "int4")
+    for dtype in ("auto", "float32"):
+        with pytest.raises(UserError, match="packed weights, which vLLM does not run in float32; add --dtype float16"):
+            vllm_runs.check_checkpoint(tmp_path / "int4", dtype)
+    vllm_runs.check_checkpoint(tmp_path / "int4", "float16")
 
 
 def test_the_copy_is_kept_by_the_contents_of_the_checkpoint(tmp_path: Path) -> None:
@@ -176,3 +186,20 @@ def test_the_same_predictions_as_the_local_engine(
     if name == "real mmlu":  # 5 examples for 100 questions each
         (note,) = [note for note in results["notes"] if note.startswith("prefix cache")]
         assert float(note.split("%")[0].removeprefix("prefix cache: ")) > 80
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(LIMIT)
+def test_packed_int4_weights_give_the_local_engines_choices(vllm_python: Path, tmp_path: Path) -> None:
+    packed_copy(DEMO / "base", tmp_path / "int4")
+    found = {}
+    for engine, python, dtype in (("vllm", vllm_python, "float16"), ("local", sys.executable, "float32")):
+        how = ("-c", tmp_path / "int4", "--engine", engine, "--dtype", dtype, "-o", tmp_path / engine)
+        ended = run(python, ROOT / "eval/evaluate_mmlu.py", "-d", MMLU, "--subjects", "astronomy", *how)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        found[engine] = samples(tmp_path / engine)
+    apart = [
+        np.ptp(np.subtract(found["vllm"][key]["choice_logits"], line["choice_logits"]))
+        for key, line in found["local"].items()
+    ]
+    assert len(apart) > 10 and max(apart) < 0.1, "the rounding of float16; other weights are apart by whole units"
