@@ -21,6 +21,7 @@ from qwen_eval.errors import UserError
 
 MOST = (20, 5)  # likeliest tokens to ask for: vLLM gives 20 by default, OpenAI 5
 NOT_OFFERED = "no logprobs"
+IMPOSSIBLE = -9999.0  # what vLLM sends for minus infinity, which JSON cannot hold
 Prompt = str | list[int]  # a text, or token ids
 
 
@@ -105,7 +106,7 @@ def _next_token(client: Any, base_url: str, **request: Any) -> dict[str, float] 
 
 
 def _picked(found: Mapping[Any, float], names: Sequence[Any], where: str) -> list[float] | NoReply:
-    absent = [name for name in names if not math.isfinite(found.get(name, -math.inf))]
+    absent = [name for name in names if not IMPOSSIBLE < found.get(name, -math.inf) < math.inf]
     if absent:
         return NoReply(f"a choice outside {where}", ", ".join(map(repr, absent)), True)
     return [found[name] for name in names]

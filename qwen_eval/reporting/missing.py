@@ -60,7 +60,8 @@ def endpoint_notes(requests: Mapping[str, int] | None, records: Iterable[Mapping
         f"requests of this start: {requests['asked']} asked, {requests['retried']} tried again, "
         f"{requests['failed']} failed"
     ]
-    replies = [(str(record.get("response", "")), record.get("reasoning")) for record in records]
+    texts = [record for record in records if not record.get("choice_logits")]
+    replies = [(str(record.get("response", "")), record.get("reasoning")) for record in texts]
     if empty := sum(not text.strip() for text, _ in replies):
         notes.append(f"empty replies, read as they are: {empty}")
     if thought := sum(bool(reasoning) for _, reasoning in replies):

@@ -67,6 +67,7 @@ def test_a_server_that_gives_named_tokens_is_asked_for_exactly_the_choices(
     assert ended.status == 0, ended.err
     check_exact(tmp_path)
     assert {note, AS_TEXT} <= set(notes(tmp_path))
+    assert not any("empty replies" in one for one in notes(tmp_path)), "nobody was asked for a text"
     assert all(isinstance(body["prompt"], str) for body in server.bodies)
 
 
@@ -112,6 +113,28 @@ def test_llama_cpp_gives_the_likeliest_tokens_and_the_likelier_of_two_with_one_t
     assert ended.status == 0, ended.err
     check_exact(tmp_path)
     assert TOP_20 in notes(tmp_path)
+
+
+def test_a_choice_that_a_server_gives_no_likelihood_of_is_counted_and_not_made_up(
+    run, server: Server, tmp_path: Path
+) -> None:
+    """vLLM sends -9999 for minus infinity."""
+    be_vllm(server)
+    known, asked = server.completions, list[Any]()
+    assert known is not None
+
+    def completions(body: dict[str, Any]) -> Answer:
+        status, answer = known(body)
+        asked.append(body["prompt"])
+        if list(dict.fromkeys(asked)).index(body["prompt"]) == 1:
+            (listed,) = answer["choices"][0]["logprobs"]["top_logprobs"]
+            listed[f"token_id:{body['logprob_token_ids'][2]}"] = -9999.0
+        return status, answer
+
+    server.completions = completions
+    ended = run(server, flags=("-b", 1))
+    assert ended.status == 2 and "gave no reply to 1 of 4 items" in ended.err
+    assert len(lines(tmp_path)) == 3
 
 
 def test_servers_of_two_kinds_share_the_choices_each_in_its_own_way(
