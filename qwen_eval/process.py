@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -85,9 +85,10 @@ def signals_raise() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_ctrl_c() -> Iterator[None]:
-    """What is started inside never sees Ctrl-C, which a terminal sends to children too: we end them, in silence."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def without_ctrl_c(also: Sequence[signal.Signals] = ()) -> Iterator[None]:
+    """What is started inside never sees Ctrl-C, which a terminal sends to children too: we end them, in silence. also:
+    more signals that it never sees."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *also])
     try:
         yield
     finally:
@@ -108,7 +109,7 @@ def start_python(module: str, environment: Mapping[str, str] | None = None) -> t
     Why not multiprocessing: its `spawn` is `python -c`, which looks for every module in the user's current directory
     first, so that a file `random.py` there breaks it or is run; and it runs the user's script once more. A fork of a
     process that has threads and a GPU may hang. This process has the import path of the script, without the current
-    directory.
+    directory. Signals that ask all processes of a run to end (a job that is cancelled) are for its caller alone.
     """
     import socket
     import subprocess
@@ -116,7 +117,7 @@ def start_python(module: str, environment: Mapping[str, str] | None = None) -> t
 
     ours, theirs = socket.socketpair()
     path = "\n".join(entry for entry in sys.path if entry)  # "" is the current directory
-    with theirs, without_ctrl_c():
+    with theirs, without_ctrl_c(also=SIGNALS):
         process = subprocess.Popen(
             [sys.executable, "-c", _START, str(theirs.fileno()), path, module],
             stdin=subprocess.DEVNULL,

@@ -129,6 +129,7 @@ def test_each_process_sees_one_gpu(monkeypatch: pytest.MonkeyPatch, visible: str
     made: list[Any] = []
     monkeypatch.setattr(parallel, "ReplicatedEngine", lambda tokenizer, replicas, full_batch: made.extend(replicas))
     monkeypatch.setattr(parallel, "cores", lambda: 9)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
@@ -137,6 +138,13 @@ def test_each_process_sees_one_gpu(monkeypatch: pytest.MonkeyPatch, visible: str
     assert [one._environment["CUDA_VISIBLE_DEVICES"] for one in made] == wanted
     assert [one.name for one in made] == [f"process {n} on GPU {gpu}" for n, gpu in enumerate(wanted, 1)]
     assert {one._environment["OMP_NUM_THREADS"] for one in made} == {"4"}
+
+
+@pytest.mark.usefixtures("three_gpus")
+def test_a_model_that_one_gpu_does_not_hold_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 20, 1 << 31))
+    with pytest.raises(UserError, match=r"larger than what is free on one GPU.*--device-map auto spreads"):
+        parallel.parallel_engine(2, DEMO, "auto", None, None, None, None)
 
 
 # -- one model over several devices ------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_closing_does_not_wait_for_what_is_under_way() -> None:
     assert not any(map(runs, engine.pids))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_no_process_outlives_the_one_that_asks(number: signal.Signals) -> None:
     script = (
         "import sys\n"
@@ -138,10 +138,10 @@ def test_no_process_outlives_the_one_that_asks(number: signal.Signals) -> None:
     assert parent.stdout is not None
     pids = list(map(int, parent.stdout.readline().split()))
     assert len(pids) == 2 and all(map(runs, pids))
-    if number == signal.SIGINT:
-        os.killpg(parent.pid, number)  # a terminal sends it to all of them
+    if number == signal.SIGKILL:
+        parent.kill()
     else:
-        parent.send_signal(number)
+        os.killpg(parent.pid, number)  # a terminal sends it to all of them, and so does a job that is cancelled
     _, err = parent.communicate(timeout=SECONDS)
     wait_for(lambda: not any(map(runs, pids)))
     if number != signal.SIGKILL:

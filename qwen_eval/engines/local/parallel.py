@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.engines.local.placement import resolve_device
+from qwen_eval.engines.local.placement import resolve_device, too_large
 from qwen_eval.engines.processes import ProcessReplica
 from qwen_eval.engines.replicated import ReplicatedEngine
 from qwen_eval.errors import UserError
@@ -65,6 +65,11 @@ def parallel_engine(
     load_config(checkpoint)  # first: a model that cannot be run says so, not that its tokenizer is unknown
     tokenizer = load_tokenizer(checkpoint)
     on_gpus = resolve_device(device) == "cuda"
+    if on_gpus and too_large(checkpoint):
+        raise UserError(
+            f"{checkpoint}: the weights are larger than what is free on one GPU, and with --data-parallel each process "
+            "needs all of them; --device-map auto spreads one model over the GPUs"
+        )
     gpus = visible_gpus() if on_gpus else []
     threads = str(max(1, cores() // count))
     arguments = ((checkpoint, dtype, device, rows, *how), switches, 1 if on_gpus else count)
