@@ -12,7 +12,7 @@ Protocol: TIGER-AI-Lab/MMLU-Pro @ f418b11, evaluate_from_local.py. The examples 
 of the category; one less is shown while the prompt has 2,048 tokens or more. Greedy, at most 2,048 new tokens, up to
 `Question:`. The answer is the letter behind the first `answer is`, an opening bracket between them perhaps. A reply
 without one counts as wrong. The published script draws an option at random there, which a note puts in points. The
-robust extraction (extraction/letters.py) reads what a careful reader takes for the answer.
+robust extraction keeps the protocol's letter unless the reply takes it back, and reads more where there is none.
 """
 
 import re
@@ -114,16 +114,38 @@ def prompt(category: str, examples: Sequence[Mapping[str, Any]], row: Mapping[st
 # --- answer ---
 
 
+PROTOCOL = re.compile(r"answer is \(?([A-J])\)?")
+WORD = re.compile(r"[^(]*[A-J][\w']")  # a match that goes on as a word, such as `answer is Both`
+TAKEN_BACK = re.compile(
+    r"(?:^|[.!?)\u2014\u2026]\s*|\n)[\s*_]*(?:(?:oh|hm+|but|and)\b,?\s+)*"
+    r"(?:no[,.:;!]|wait\b|actually\b|correction\b|sorry\b|i apologi[sz]e\b|on second thoughts?\b)"
+    r"|\bmade an? (?:\w+ )?(?:mistake|error)\b|\blet me (?:correct|re-?(?:check|consider|think|examine|calculate))",
+    re.IGNORECASE,
+)
+
+
 def read_protocol(row: Mapping[str, Any], reply: str) -> str | None:
     """The letter behind the first `answer is`; one that no option has is wrong, as published."""
-    match = re.search(r"answer is \(?([A-J])\)?", cut_at(reply, STOPS))
+    match = PROTOCOL.search(cut_at(reply, STOPS))
     return match[1] if match else None
 
 
 def read_robust(row: Mapping[str, Any], reply: str) -> str | None:
-    letters = LETTERS[: max(2, len(row["options"]))]
+    """The protocol's letter, and a letter for more replies: none that the protocol reads is lost.
+
+    The prompt asks for a reply that finishes with `the answer is (X)`, so what a model writes on behind the first one
+    counts only where it takes that back ("No, the answer is (B)"). A careful reader's letter (extraction/letters.py)
+    is taken there, where the protocol finds none, and where its letter is no option's or begins a word.
+    """
+    reply, letters = cut_at(reply, STOPS), LETTERS[: max(2, len(row["options"]))]
+    match = PROTOCOL.search(reply)
+    kept = None
+    if match and match[1] in letters and not WORD.match(reply[match.start() : match.end() + 1]):
+        kept = match[1]
+        if not TAKEN_BACK.search(reply[match.end() :]):
+            return kept
     texts = dict.fromkeys(letters, "") | dict(zip(letters, row["options"], strict=False))
-    return read_letter({**texts, "question": row["question"]}, cut_at(reply, STOPS), letters)
+    return read_letter({**texts, "question": row["question"]}, reply, letters) or kept
 
 
 def unread(records: Sequence[Record]) -> list[str]:

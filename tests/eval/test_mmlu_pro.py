@@ -125,11 +125,33 @@ def test_every_published_letter_is_read_and_the_robust_extraction_reads_more(sha
         one = rows[reply["id"]]
         found = mmlu_pro.read_protocol(one, reply["response"])
         assert found == reply["letter"], reply["id"]
-        right += found == one["answer"]
+        if found == one["answer"]:
+            right += 1
+            assert mmlu_pro.read_robust(one, reply["response"]) == found, reply["id"]
         without += [reply] * (found is None)
     assert (len(replies), right, len(without)) == (12_032, 3_181, 2_809)
     careful = [mmlu_pro.read_robust(rows[reply["id"]], reply["response"]) for reply in without[::10]]
     assert sum(letter is not None for letter in careful) > 150
+
+
+@pytest.mark.parametrize(
+    ("reply", "protocol", "robust"),
+    [
+        ("The answer is (A).\n\nFinal Answer:\nThe answer is (C).", "A", "A"),  # what is written on does not count
+        ("The answer is (A) and (C).", "A", "A"),
+        ("So the answer is (A).\nNo, the answer is (B).", "A", "B"),
+        ("The answer is (A). Wait, I made a mistake: two and one are three. The answer is (D).", "A", "D"),
+        ("The answer is (B). No other option fits. Actually, one is odd.", "B", "B"),
+        ("The answer is Both; I choose (C).", "B", "C"),
+        ("The answer is (H), so C is right.", "H", "C"),  # no option has it
+        ("The answer is **B**.", None, "B"),
+        ("Answer: C", None, "C"),
+        ("I cannot say.", None, None),
+    ],
+)
+def test_the_robust_extraction_keeps_the_protocols_letter_unless_it_is_taken_back(reply, protocol, robust) -> None:
+    one = {"options": ["zero", "one", "two", "three"], "question": "What is it?"}
+    assert (mmlu_pro.read_protocol(one, reply), mmlu_pro.read_robust(one, reply)) == (protocol, robust)
 
 
 def test_replies_are_scored_and_those_without_a_letter_are_counted(script, shared, tmp_path: Path) -> None:
