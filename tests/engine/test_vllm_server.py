@@ -29,7 +29,6 @@ from .test_vllm import LIMIT, SHORT, TIE, is_tie, run, samples
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(LIMIT)]
 MODEL = "served"
-KILLED = 80  # items of the run whose server is killed
 
 
 class VllmServer:
@@ -129,7 +128,7 @@ def local(long_demo: Path, shared: Any, tmp_path_factory: pytest.TempPathFactory
 
 def check_same(ours: dict[str, dict[str, Any]], local: dict[str, dict[str, Any]]) -> None:
     """The same prompts and predictions; a tie of the local engine's two best choices falls either way, and is named."""
-    assert ours.keys() == local.keys() and len(local) >= KILLED
+    assert ours.keys() == local.keys() and len(local) > 100
     assert all(ours[key]["prompt_sha256"] == line["prompt_sha256"] for key, line in local.items())
     assert all(ours[key]["prompt"] == line["prompt"] for key, line in local.items())
     differ = [key for key, line in local.items() if ours[key]["prediction"] != line["prediction"]]
@@ -139,7 +138,7 @@ def check_same(ours: dict[str, dict[str, Any]], local: dict[str, dict[str, Any]]
     assert differ == ties
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["mmlu", "humaneval"])  # gsm8k: below
 def test_a_served_model_gives_the_local_engines_predictions(
     served: VllmServer,
     local: Any,
@@ -160,34 +159,27 @@ def test_a_served_model_gives_the_local_engines_predictions(
         assert (hits - before[0]) / (queries - before[1]) > 0.8, "5 examples for 100 questions each"
 
 
-def test_a_server_that_is_killed_and_started_again_changes_nothing(
+def test_a_server_that_is_killed_in_mid_run_and_started_again_changes_no_prediction(
     served: VllmServer,
     local: Any,
     long_demo: Path,
     shared: Any,
     tmp_path: Path,
 ) -> None:
-    words = [
-        *flags("gsm8k", shared / RUNS["gsm8k"][0], tmp_path),
-        *endpoint(served, long_demo),
-        "-b",
-        4,
-        "--limit",
-        KILLED,
-    ]
+    words = [*flags("gsm8k", shared / RUNS["gsm8k"][0], tmp_path), *endpoint(served, long_demo), "-b", 8]
     asked = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     finished = tmp_path / "samples.jsonl"
     while not (finished.exists() and len(finished.read_bytes().splitlines()) >= 20):
         assert asked.poll() is None, asked.communicate()[1][-3000:]
         time.sleep(0.02)
     served.kill()
-    assert len(finished.read_bytes().splitlines()) < KILLED, "it was in mid-run"
+    assert len(finished.read_bytes().splitlines()) < 200, "it was in mid-run"
     served.start()
     _, said = asked.communicate(timeout=LIMIT)
     assert asked.returncode == 0 and "waiting for it to start again" in said, said[-3000:]
     lines = [json.loads(line)["id"] for line in finished.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == len(set(lines)), "none twice"
-    check_same(samples(tmp_path), {f"test/{number}": local("gsm8k")[f"test/{number}"] for number in range(KILLED)})
+    check_same(samples(tmp_path), local("gsm8k"))
 
 
 def test_without_a_tokenizer_its_own_makes_the_tokens_and_the_choices_are_as_exact(
