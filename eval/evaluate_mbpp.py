@@ -255,6 +255,11 @@ class MBPP(Benchmark):
             return mbpp_plus.decoding(setting.chat)
         return {"repetition_penalty": 1.0} if setting.chat else {"stop": (END_OF_TEXT, DONE)}
 
+    def departures(self, setting: Setting) -> list[str]:
+        if setting.shots or setting.chat or setting.flags.evalplus:
+            return []
+        return ["the blogs ask MBPP 0-shot by EvalPlus, whose set has fewer tasks (--evalplus)"]
+
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
         if setting.flags.evalplus:
             return mbpp_plus.aggregate(records, setting)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qwen_eval.reporting.reported import decimals_of
+from qwen_eval.reporting.side_by_side import setting_of, short_source
 from qwen_eval.reporting.tables import Grid, markdown, shown, signed, write_atomically
 from qwen_eval.reproduction.tables import CardTable, Cell, Results
 
@@ -54,6 +56,25 @@ def _shown(score: Mapping[str, Any], line: str) -> str:
     return str(score["verdict"])
 
 
+def reported_grid(table: CardTable, found: Mapping[str, Results]) -> Grid | None:
+    """Every figure that was reported of these models for the table's columns, each with its setting and source: the
+    cells above hold one of them. None for the first generation, whose cards state one figure each."""
+    rows = []
+    for model, results in found.items():
+        blocks = [(section.columns, cells) for section in table.sections(results) for cells in section.rows.values()]
+        for column, cell in (pair for block in blocks for pair in zip(*block, strict=True)):
+            reported = results.get(cell.part, {}).get("reported_figures", [])
+            rows += [[model, column, *_reported_line(row)] for row in reported if row["score"] == cell.score]
+    head = ["model", "column", "reported", "setting", "source", "compared"]
+    return Grid("every reported figure of these columns, by setting and source", head, rows) if rows else None
+
+
+def _reported_line(row: Mapping[str, Any]) -> list[str]:
+    known = {"version": "", "data_version": "", **row}
+    value = f"{float(row['value']):.{decimals_of(known)}f}"
+    return [value, setting_of(known), short_source(row["source"]), "yes" if row["same_setting"] else "another setting"]
+
+
 CSV_HEAD = "table block model row column value ci95_low ci95_high n reported difference verdict source".split()
 
 
@@ -99,6 +120,8 @@ def write(
 
     folder.mkdir(parents=True, exist_ok=True)
     made, rows = grids(table, found), figures(table, found)
+    if reported := reported_grid(table, found):
+        more = [reported, *more]
     write_atomically(folder / "table.md", markdown(f"{table.name}: {table.about}", [*made, *more], notes))
     write_atomically(folder / "table.tex", latex(made))
     frame = DataFrame(rows, columns=CSV_HEAD, dtype=object)

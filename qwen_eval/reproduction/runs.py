@@ -141,8 +141,10 @@ def collected(steps: Sequence[Step], targets: Mapping[str, Target]) -> tuple[dic
     found: dict[str, dict[str, Any]] = {}
     notes = []
     for step in steps:
-        results = read_results(step)
-        found.setdefault(targets[step.checkpoint].model, {})[step.part.name] = results
+        results, target = read_results(step), targets[step.checkpoint]
+        found.setdefault(target.model, {})[step.part.name] = results
+        if results and target.args.reported_as:
+            notes.append(f"the reported figures beside {target.model} are those of {target.args.reported_as}")
         notes += [f"{step.part.name}: {note}" for note in results.get("notes", []) if is_warning(note)]
         notes += [f"{step.part.name} of {step.checkpoint}: {step.problem}"] if step.problem else []
     return found, list(dict.fromkeys(notes))

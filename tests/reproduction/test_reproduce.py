@@ -197,6 +197,15 @@ def test_a_later_generation_has_tables_of_its_own(table, tmp_path, monkeypatch):
         "MBPP 0-shot": "74.9",
     }
     assert "reproduced" not in {row["verdict"] for row in rows.values()}
+    page = (tmp_path / "out/tables/qwen2.5/table.md").read_text(encoding="utf-8")
+    for line in (
+        "| Qwen2.5-7B | GSM8K 4-shot | 85.4 | 4-shot | blog qwen2.5-llm | yes |",
+        "| Qwen2.5-7B | GSM8K 4-shot | 85.36 | 4-shot | Qwen3_Technical_Report.pdf Table 6 | yes |",
+        "| Qwen2.5-7B | MBPP 0-shot | 74.9 | 0-shot | blog qwen2.5-llm | yes |",
+        "| Qwen2.5-7B | MBPP 0-shot | 63.40 | 3-shot | Qwen3_Technical_Report.pdf Table 6 | another setting |",
+    ):
+        assert line in page, page
+    assert "the blogs ask MBPP 0-shot by EvalPlus" in page
     assert {"MMLU 5-shot", "MMLU-Pro 5-shot", "GPQA 5-shot", "ARC-C 25-shot"} <= rows.keys() - reported.keys(), (
         "whose data the demo has not, or not whole"
     )
