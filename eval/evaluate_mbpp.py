@@ -227,8 +227,8 @@ class MBPP(Benchmark):
     def services(self, setting: Setting) -> Mapping[type, Any]:
         return {Check: code.Programs(setting.flags)}
 
-    def content(self, item: Item) -> Content | None:
-        return content_of(item.row) if "test_list" in item.row else None
+    def content(self, item: Item) -> Content:
+        return content_of(item.row) if "test_list" in item.row else mbpp_plus.content(item.row)
 
     def example_contents(self, item: Item) -> Sequence[Content]:
         return [content_of(row) for row in item.examples]

@@ -46,9 +46,14 @@ class Source(NamedTuple):
     flags: tuple[str, ...] = ()
     examples_called: str = "few-shot examples"
 
+    def words(self, data: Path) -> list[str]:
+        """The flags for the set in this folder, which they may name as {data}."""
+        return [flag.format(data=data) for flag in self.flags]
+
 
 HENDRYCKS = "hendrycks/test, data.tar (the copy in hiyouga/LLaMA-Factory @ 65ea7a0d, evaluation/mmlu/mmlu.zip)"
 MMLU_PRO = "TIGER-AI-Lab/MMLU-Pro @ f418b116 (the rows in eval_results/model_outputs_Qwen1.5-7B-Chat_5shots.zip)"
+EVALPLUS = "evalplus/mbppplus_release @ dadf43da, MbppPlus.jsonl.gz"
 CEVAL = "hkust-nlp/ceval, ceval-exam.zip (the copy in hiyouga/LLaMA-Factory @ 65ea7a0d, evaluation/ceval/ceval.zip)"
 AGENT = "huggingface/transformers @ f071cc07, src/transformers/tools/evaluate_agent.py and prompts.py, as data"
 WMT = "wmt-conference/wmt22-news-systems @ 20240a2e; examples: wmt21-news-systems @ f41750da, newstest2021"
@@ -68,6 +73,13 @@ SETS = {
     "mbpp": Source(
         script("mbpp", "MBPP"), "mbpp", "MBPP test set", "google-research/google-research, mbpp/mbpp.jsonl", 3
     ),
+    "mbpp_plus": Source(
+        script("mbpp", "MBPP"),
+        "evalplus",
+        "MBPP+ tasks (v0.2.0)",
+        EVALPLUS,
+        flags=("--evalplus", "{data}/MbppPlus.jsonl.gz"),
+    ),
     "mmlu_pro": Source(script("mmlu_pro", "MMLUPro"), "mmlu_pro", "MMLU-Pro test set", MMLU_PRO),
     "bbh": Source(script("bbh", "BBH"), "bbh", "BBH tasks", "suzgunmirac/BIG-Bench-Hard @ 9ee07bd4"),
     "wmt22": Source(script("wmt22", "WMT22"), "wmt22", "WMT22 general test set", WMT, 50),
@@ -82,7 +94,7 @@ SETS = {
 def fingerprint(source: Source, data: Path) -> OfficialSet:
     """The fingerprint of the set in this folder, as the benchmark's script reads it."""
     benchmark = source.benchmark()
-    flags = parse_flags(benchmark, "", source.flags)
+    flags = parse_flags(benchmark, "", source.words(data))
     setting = Setting(shots=source.shots, flags=flags, data_path=str(data))
     items = list(benchmark.load(setting))
     digests = {name: (subject, digest(subject, one)) for name, (subject, one) in contents_of(benchmark, items).items()}

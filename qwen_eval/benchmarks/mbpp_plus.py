@@ -11,12 +11,14 @@ way, and the protocol does not. Not EvalPlus's, ours: a limit on a program's tim
 for the base inputs, 60 for the others), none for one input.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from math import comb
 from pathlib import Path
 from typing import Any
 
-from qwen_eval.benchmark import Evaluation, Generate, Item, Record, Results, Setting, Solution
+from qwen_eval.benchmark import Content, Evaluation, Generate, Item, Record, Results, Setting, Solution
 from qwen_eval.benchmarks import code, evalplus
 from qwen_eval.data.items import PRESENT, TEXT, no_duplicates, read_rows
 from qwen_eval.errors import UserError
@@ -59,8 +61,15 @@ def read_tasks(path: Path) -> dict[str, dict[str, Any]]:
         except (TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(f"--evalplus {path}: the inputs of {row['task_id']} are not those of MBPP+") from error
         too_large = sum(len(every[name]) - len(inputs[name]) for name in SECONDS)
-        tasks[f"MBPP/{number}"] = {**row, **inputs, "too_large": too_large}
+        digest = sha256(json.dumps([row[name] for name in SECONDS], sort_keys=True).encode()).hexdigest()
+        tasks[f"MBPP/{number}"] = {**row, **inputs, "too_large": too_large, "inputs_sha256": digest}
     return tasks
+
+
+def content(row: Mapping[str, Any]) -> Content:
+    """What the official set's fingerprint takes of a task."""
+    judged_by = [row.get(name) for name in ("canonical_solution", "contract", "atol", "inputs_sha256")]
+    return Content([row["prompt"], row["entry_point"]], judged_by)
 
 
 def fits(number: int, call: Sequence[Any]) -> bool:
