@@ -2,33 +2,42 @@
 
     python bench/bench_loglikelihood.py                        # prompts of MMLU's shape, random tokens
     python bench/bench_loglikelihood.py --answers 4 --tokens 20,40
+    python bench/bench_loglikelihood.py -d data --tokenizer qwen.tiktoken     # prompts of ARC, HellaSwag ... themselves
 
 Each question has several answers of several tokens, as in ARC or HellaSwag. Same requests, same random weights, one
 process, in turns; equal answers are checked first and of all that is timed. HFLM runs at its best batch size, on a
 sample of the questions spread evenly over their lengths, and its time is scaled by tokens. `lm-eval` comes with
-`pip install -e '.[bench]'`.
+`pip install -e '.[bench]'`. -d: the requests are those of the scripts, of each task that has a folder there (arc/,
+hellaswag/, winogrande/, truthfulqa/), with as many examples as the cards state; token ids modulo the vocabulary.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from contenders import tokenizer_for_lm_eval
 from machine import free_memory, load, processor, versions
 from workload import BODY_HEAVY, HEAD_HEAVY, MAX_SEQ_LEN, NUTRITION, Shape, build, synthetic_prompts
 
-SHAPES = {shape.name: shape for shape in (HEAD_HEAVY, BODY_HEAVY)}
+TINY = Shape("tiny", 128, 2, 8192, kv_channels=32)
+SHAPES = {shape.name: shape for shape in (HEAD_HEAVY, BODY_HEAVY, TINY)}
 BATCH_SIZES = (1, 4, 8, 16)
 TOLERANCE = 1e-3  # per token, fp32
 AIM = 4.0
+TASKS = {"arc": "ARC", "hellaswag": "HellaSwag", "winogrande": "WinoGrande", "truthfulqa": "TruthfulQA"}
+
+#: (context, continuation) of each answer, as token ids
+Question: TypeAlias = list[tuple[np.ndarray, tuple[int, ...]]]
 
 
 def main() -> int:
@@ -42,12 +51,22 @@ def main() -> int:
 
         torch.set_num_threads(args.threads)
         print(f"{args.threads} thread(s)")
-    return 0 if all([run_shape(SHAPES[name], args) for name in args.shape.split(",")]) else 1
+    fast = []
+    for shape in (SHAPES[name] for name in args.shape.split(",")):
+        print(f"\n{shape.name}: hidden {shape.hidden}, {shape.layers} layers, vocabulary {shape.vocab}, fp32")
+        if args.eval_data_path is None:
+            fast.append(run("synthetic, 5-shot", shape, synthetic_questions(shape, args), args))
+        for name in TASKS if args.eval_data_path else ():
+            if (folder := args.eval_data_path / name).is_dir():
+                fast.append(run(name, shape, task_questions(name, folder, shape, args), args))
+    return 0 if fast and all(fast) else 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", default=",".join(SHAPES), help=f"of {', '.join(SHAPES)}")
+    parser.add_argument("--shape", default="head-heavy,body-heavy", help=f"of {', '.join(SHAPES)}")
+    parser.add_argument("-d", "--eval-data-path", type=Path, help="a folder with arc/, hellaswag/ ...: real prompts")
+    parser.add_argument("--tokenizer", type=Path, help="qwen.tiktoken; needed with -d")
     parser.add_argument("--limit", type=int, default=60, help="questions (default: 60)")
     parser.add_argument("--answers", type=int, default=4, help="per question (default: 4)")
     parser.add_argument("--tokens", default="2,16", help="shortest and longest answer (default: 2,16)")
@@ -55,13 +74,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--passes", type=int, default=3, help="the medians are printed (default: 3)")
     parser.add_argument("--threads", type=int, help="on a machine that others use, 1 is steadier")
     parser.add_argument("-s", "--seed", type=int, default=0)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if (args.eval_data_path is None) != (args.tokenizer is None):
+        parser.error("-d and --tokenizer go together")
+    return args
 
 
 class Sides:
     """The two ways of answering the same requests. Requests: one list of (context, continuation) per question."""
 
-    def __init__(self, shape: Shape, questions: list[list[tuple[np.ndarray, tuple[int, ...]]]]) -> None:
+    def __init__(self, shape: Shape, questions: list[Question]) -> None:
         from qwen_eval.engines.local.engine import LocalEngine
 
         from lm_eval.models.huggingface import HFLM
@@ -106,8 +128,7 @@ class Sides:
         return worst
 
 
-def run_shape(shape: Shape, args: argparse.Namespace) -> bool:
-    """Measure one shape and print its lines; whether ours is as much faster as we aim at."""
+def synthetic_questions(shape: Shape, args: argparse.Namespace) -> list[Question]:
     rng = np.random.default_rng(args.seed)
     contexts = synthetic_prompts([NUTRITION], shape.vocab, args.seed)[0][: args.limit]
     shortest, longest = map(int, args.tokens.split(","))
@@ -115,14 +136,44 @@ def run_shape(shape: Shape, args: argparse.Namespace) -> bool:
     def answer() -> tuple[int, ...]:
         return tuple(rng.integers(0, shape.vocab, int(rng.integers(shortest, longest + 1))).tolist())
 
-    questions = [[(context, answer()) for _ in range(args.answers)] for context in contexts]
+    return [[(context, answer()) for _ in range(args.answers)] for context in contexts]
+
+
+def task_questions(name: str, folder: Path, shape: Shape, args: argparse.Namespace) -> list[Question]:
+    """The requests of a script to a base model, of --limit questions that are spread over the data."""
+
+    from qwen_eval.benchmark import Setting
+    from qwen_eval.engines.local.prompts import Encoder
+    from qwen_eval.engines.model_input import continuations
+    from qwen_eval.runner import parse_flags
+    from qwen_model import QWenTokenizer
+
+    benchmark = getattr(importlib.import_module(f"evaluate_{name}"), TASKS[name])()
+    shots = benchmark.shots.base if benchmark.shots else 0
+    setting = Setting(shots=shots, flags=parse_flags(benchmark, "", []), data_path=str(folder))
+    items = list(benchmark.load(setting))
+    places = np.linspace(0, len(items) - 1, min(args.limit, len(items))).astype(int)
+    encoder = Encoder(QWenTokenizer(args.tokenizer))
+    questions = []
+    for item in (items[place] for place in places):
+        pairs = continuations(encoder, False, next(benchmark.evaluate(item, setting)))
+        questions.append([(context % shape.vocab, tuple(one % shape.vocab for one in own)) for context, own in pairs])
+    return questions
+
+
+def run(title: str, shape: Shape, questions: list[Question], args: argparse.Namespace) -> bool:
+    """Measure one set of questions and print its lines; whether ours is as much faster as we aim at."""
+    rng = np.random.default_rng(args.seed)
     sides = Sides(shape, questions)
     everything = range(len(questions))
-    order = np.argsort([len(context) for context in contexts], kind="stable")
-    print(f"\n{shape.name}: hidden {shape.hidden}, {shape.layers} layers, vocabulary {shape.vocab}, fp32, synthetic")
+    lengths = [len(question[0][0]) for question in questions]
+    order = np.argsort(lengths, kind="stable")
+    answers = [len(question) for question in questions]
+    first = np.cumsum([0, *answers])
+    sizes = [len(own) for question in questions for _, own in question]
     print(
-        f"{len(questions)} questions of {np.mean([len(c) for c in contexts]):.0f} tokens, each with {args.answers} "
-        f"answers of {args.tokens.replace(',', ' to ')} tokens: {sides.tokens(everything)} tokens with nothing shared"
+        f"\n{title}: {len(questions)} questions of {np.mean(lengths):.0f} tokens, {np.mean(answers):.1f} answers "
+        f"each of {min(sizes)} to {max(sizes)} tokens: {sides.tokens(everything)} tokens with nothing shared"
     )
     few = order[np.linspace(0, len(order) - 1, 2).astype(int)].tolist()
     print(f"same answers before timing: {sides.agree(few, sides.ours(few), sides.theirs(few, 1)):.1e} per token")
@@ -137,13 +188,13 @@ def run_shape(shape: Shape, args: argparse.Namespace) -> bool:
         middle = time.perf_counter()
         theirs = sides.theirs(chosen, size)
         end = time.perf_counter()
-        same = [one for index in chosen for one in ours[index * args.answers : (index + 1) * args.answers]]
+        same = [one for index in chosen for one in ours[first[index] : first[index + 1]]]
         worst = max(worst, sides.agree(chosen, same, theirs))
         spent.append((middle - begin, (end - middle) * sides.tokens(everything) / sides.tokens(chosen)))
     ratio = median(theirs / ours for ours, theirs in spent)
     print(f"same answers in the timed runs: {worst:.1e} per token")
-    print(f"this engine   {median(ours for ours, _ in spent):8.1f} s  all questions")
-    print(f"lm-eval HFLM  {median(theirs for _, theirs in spent):8.1f} s  {args.sample} per pass, scaled by tokens")
+    print(f"this engine   {median(ours for ours, _ in spent):8.2f} s  all questions")
+    print(f"lm-eval HFLM  {median(theirs for _, theirs in spent):8.2f} s  {args.sample} per pass, scaled by tokens")
     print(f"ours is {ratio:.1f} times faster (aim: {AIM:.0f}; passes: {', '.join(f'{b / a:.1f}' for a, b in spent)})")
     return ratio >= AIM
 
