@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+import tarfile
 
 from qwen_eval.benchmark import Completion, Item, Setting, Solution, answered
 from qwen_eval.errors import UserError
@@ -261,6 +262,18 @@ def test_evalplus(rescore, rows, tmp_path, plus):
         _, results, samples, _ = rescore(lines, "--evalplus", path, data=tmp_path / "data")
         assert samples[0]["correct_plus"] is more and (base is None or samples[0]["correct"] is base)
         assert results["scores"]["pass@1_plus"]["value"] == 100 * more
+
+
+@pytest.mark.heavy
+def test_published_replies_keep_their_base_figure_beside_evalplus(rescore, shared):
+    """WizardCoder-15B: 59.8 in its README; the figure by EvalPlus's real file stands beside it."""
+    with tarfile.open(shared / "published_outputs/humaneval_wizardcoder/outputs.tar.xz") as archive:
+        replies = list(map(json.loads, archive.extractfile("T0.0_N1_reproduce.results.59.8.jsonl")))
+    lines = [{"task_id": reply["task_id"], "solution": reply["completion"]} for reply in replies]
+    plus = shared / "data/evalplus/HumanEvalPlus.jsonl.gz"
+    _, results, samples, _ = rescore(lines, "--evalplus", plus)
+    assert [sum(sample[name] for sample in samples) for name in ("correct", "correct_plus")] == [98, 88]
+    assert results["scores"]["pass@1"]["value"] == pytest.approx(100 * 98 / 164)
 
 
 def test_evalplus_compares_floats_within_its_tolerance(rows):
