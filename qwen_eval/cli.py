@@ -206,6 +206,12 @@ def parser(
         metavar="N|auto",
         help="N processes, each with the model on a GPU of its own, share the work; auto: all GPUs (default: 1)",
     )
+    add(
+        "--ray",
+        metavar="auto|HOST:PORT",
+        help="copies of the model on the nodes of this Ray cluster share the work, as many as fit or as "
+        "--data-parallel says",
+    )
     add("-o", "--output-dir", type=Path, metavar="DIR", help="default: results/{model}/{benchmark}")
     add("--overwrite", action="store_true", help="drop what the output folder has and run everything again")
     add("--rescore", type=Path, metavar="FILE", help="score the replies of this JSONL file, no model")

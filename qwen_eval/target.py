@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qwen_eval import endpoint_runs, vllm_runs
+from qwen_eval import endpoint_runs, ray_runs, vllm_runs
 from qwen_eval.checkpoints import resolve_with_adapter, use_hub
 from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
@@ -57,6 +57,9 @@ class Target:
         self.long_context: dict[str, Any] = {}  # a setting where a flag gives a switch
         self.kv_cache: dict[str, str] = {}  # a setting where it is int8
         self.processes = 1  # with a copy of a local model each
+        self.ray: ray_runs.RayRun | None = None  # where the copies on a cluster go
+        if args.ray is not None and args.rescore is None:
+            ray_runs.check_flags(args)
         if self.replies is None and args.engine == "openai":
             self.endpoint = endpoint_runs.check_flags(args)
             self.tokenizer = endpoint_runs.tokenizer_folder(args)
@@ -98,6 +101,10 @@ class Target:
             if self.adapter is not None:
                 raise UserError(f"{args.checkpoint_path} is an adapter; merge it into its model, or use --engine local")
             vllm_runs.check_checkpoint(self.checkpoint, args.dtype)
+        if args.ray is not None:
+            self.ray = ray_runs.plan(args, self.checkpoint)
+            self.processes = self.ray.places.count
+        if args.engine == "vllm" or self.ray is not None:  # the nodes say what they cannot run
             return
         self.processes = parallel.process_count(args.data_parallel, args.device, args.device_map)
         if args.device_map is not None and args.device is not None:
@@ -206,7 +213,7 @@ class Target:
         return {
             "settings": settings,
             "engine": self.args.engine,
-            "dtype": resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
+            "dtype": self.ray.dtype if self.ray else resolve_dtype(self.checkpoint, self.args.dtype, self.args.device),
             **({} if attention is None else {"attn_implementation": attention}),
             **({} if self.args.gptq_backend == "auto" else {"gptq_backend": self.args.gptq_backend}),
             **({} if self.adapter is None else {"adapter": self._adapter_identity()}),
@@ -239,18 +246,29 @@ class Target:
         args = self.args
         if self._engine is None and args.engine == "openai":
             self._engine = self._engines.endpoint(args.base_url, args.checkpoint_path, args.batch_size, self.tokenizer)
-        elif self._engine is None and args.engine == "vllm":
-            assert self.checkpoint is not None
-            parallel = (args.tensor_parallel_size, args.pipeline_parallel_size)
-            copy = vllm_runs.export_folder(self.checkpoint)
-            self._engine = self._engines.vllm(self.checkpoint, args.dtype, args.batch_size, copy, *parallel)
         elif self._engine is None:
-            assert self.checkpoint is not None
-            how = (args.dtype, args.device, args.batch_size, args.attn_implementation)
-            switches = {"kv_cache": args.kv_cache, "gptq_backend": args.gptq_backend, **long_context_flags(args)}
-            placed = (args.device_map, self.processes)
-            self._engine = self._engines.local(self.checkpoint, *how, *placed, adapter=self.adapter, **switches)
+            self._engine = self._vllm_engine() if args.engine == "vllm" else self._local_engine()
         return self._engine
+
+    def _vllm_engine(self) -> Engine[Any, Any]:
+        args = self.args
+        assert self.checkpoint is not None
+        how = (vllm_runs.export_folder(self.checkpoint), args.tensor_parallel_size, args.pipeline_parallel_size)
+        if self.ray is not None:
+            made = (self.ray.dtype, args.batch_size, *how)
+            return self._engines.on_ray(self.ray.places, self.checkpoint, args.batch_size, "vllm", *made)
+        return self._engines.vllm(self.checkpoint, args.dtype, args.batch_size, *how)
+
+    def _local_engine(self) -> Engine[Any, Any]:
+        args = self.args
+        assert self.checkpoint is not None
+        switches = {"kv_cache": args.kv_cache, "gptq_backend": args.gptq_backend, **long_context_flags(args)}
+        switches["adapter"] = self.adapter
+        if self.ray is not None:
+            how = (self.ray.dtype, self.ray.device, args.batch_size, args.attn_implementation)
+            return self._engines.on_ray(self.ray.places, self.checkpoint, args.batch_size, "local", *how, **switches)
+        how = (args.dtype, args.device, args.batch_size, args.attn_implementation)
+        return self._engines.local(self.checkpoint, *how, args.device_map, self.processes, **switches)
 
     def engine_notes(self) -> list[str]:
         """What a reader of the figures should know of how a local model was run in this start."""
@@ -258,9 +276,12 @@ class Target:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """For the manifest: over how many processes, or how over several devices, the model ran in this start."""
+        """For the manifest: over how many processes, or how over several devices, the model ran in this start, and how
+        many answers each gave."""
         placed = {"device_map": self.args.device_map} if self.args.device_map else {}
-        return {**placed, **({"processes": self.processes} if self.processes > 1 else {})}
+        shares = getattr(self._engine, "shares", None)
+        several = {"processes": self.processes} if self.processes > 1 else {}
+        return {**placed, **several, **({"answers": shares} if shares else {})}
 
     @property
     def requests(self) -> dict[str, int] | None:

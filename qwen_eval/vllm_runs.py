@@ -29,8 +29,11 @@ def check_flags(args: argparse.Namespace) -> None:
             raise UserError(f"{flag} wants the local engine; vLLM chooses its own")
     if args.device_map is not None:
         raise UserError("--device-map wants the local engine; --tensor-parallel-size N spreads a model in vLLM")
-    if args.data_parallel != 1:
-        raise UserError("--data-parallel wants the local engine; --tensor-parallel-size N gives vLLM several GPUs")
+    if args.data_parallel != 1 and args.ray is None:
+        raise UserError(
+            "--data-parallel with --engine vllm wants a cluster: --ray auto, after `ray start --head`; or "
+            "--tensor-parallel-size N, one model over N GPUs"
+        )
     if args.device is not None:
         raise UserError("--device wants the local engine; CUDA_VISIBLE_DEVICES says which GPUs vLLM may use")
     if args.adapter is not None:

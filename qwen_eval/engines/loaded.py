@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qwen_eval.engines.base import Engine
+    from qwen_eval.engines.ray_cluster import Places
 
 
 class Engines:
@@ -44,6 +45,21 @@ class Engines:
         from qwen_eval.engines.vllm import VllmEngine
 
         return self._kept(("vllm", *how), lambda: VllmEngine(*how))
+
+    def on_ray(self, places: Places, checkpoint: Path, rows: int | None, kind: str, *how: Any, **switches: Any) -> Any:
+        """Copies of this checkpoint's model on the nodes of a cluster, kept alike. kind: `vllm` or `local`; how,
+        switches: as `VllmEngine` and `LocalEngine` take them behind the checkpoint."""
+        from qwen_eval.engines.local.parallel import local_engine
+        from qwen_eval.engines.ray_replicas import ray_engine
+        from qwen_eval.engines.vllm import VllmEngine
+
+        vllm = kind == "vllm"
+        make = VllmEngine if vllm else local_engine
+        arguments = (checkpoint, *how) if vllm else ((checkpoint, *how), switches, places.beside)
+        return self._kept(
+            ("ray", places, kind, checkpoint, *how, repr(sorted(switches.items()))),
+            lambda: ray_engine(places, checkpoint, rows, make, arguments),
+        )
 
     def _kept(self, made_of: tuple[Any, ...], make: Callable[[], Engine[Any, Any]]) -> Engine[Any, Any]:
         if self._loaded is None or made_of != self._made_of:

@@ -38,6 +38,7 @@ class _Seat:
         self.free = self.lost = False
         self.piece: int | None = None
         self.notes: Sequence[str] = ()
+        self.answers = 0
 
 
 class _Open(NamedTuple):
@@ -111,6 +112,11 @@ class ReplicatedEngine(EncodingEngine):
         found = list(dict.fromkeys(note for seat in self._seats for note in seat.notes))
         return found + [f"lost on the way: {name}; its requests went to the others" for name in self._lost]
 
+    @property
+    def shares(self) -> dict[str, int]:
+        """How many answers each replica has given, by its name."""
+        return {seat.replica.name: seat.answers for seat in self._seats}
+
     def close(self) -> None:
         """End all replicas and give their memory back."""
         self._stop()
@@ -127,6 +133,7 @@ class ReplicatedEngine(EncodingEngine):
                     self._submit(seat, kind, requests, waiting.popleft(), under_way)
             number, event = self._events.get()
             if isinstance(event, Answer):
+                self._seats[number].answers += 1
                 if (piece := under_way.get(event.piece)) is not None:  # else of a call that nobody waits for any more
                     index = piece.indices[event.place]
                     piece.missing.discard(index)
