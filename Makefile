@@ -51,7 +51,7 @@ lint: $(READY)
 
 # lm-evaluation-harness goes beside the project, with torch held at its version.
 $(VENV)/.bench-ready: $(READY)
-	@$(PIP) "$(TORCH)" -e ".[bench]"
+	@$(PIP) "$(TORCH)" -e ".[bench,cluster]"
 	@touch $@
 
 # The browser that the report page is tested in: Debian's Chromium where apt may install it, driven by Playwright.

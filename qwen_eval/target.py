@@ -103,7 +103,7 @@ class Target:
             vllm_runs.check_checkpoint(self.checkpoint, args.dtype)
         if args.ray is not None:
             self.ray = ray_runs.plan(args, self.checkpoint)
-            self.processes = self.ray.places.count
+            self.processes = self.ray.places.copies
         if args.engine == "vllm" or self.ray is not None:  # the nodes say what they cannot run
             return
         self.processes = parallel.process_count(args.data_parallel, args.device, args.device_map)

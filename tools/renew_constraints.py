@@ -25,7 +25,7 @@ HEAD = """\
 
 def resolved(torch: str, keep: bool) -> list[Requirement]:
     """Every package that the project and its development tools bring, transitive ones too."""
-    extras = [word for extra in ("dev", "bench", "browser") for word in ("--extra", extra)]
+    extras = [word for extra in ("dev", "bench", "browser", "cluster") for word in ("--extra", extra)]
     command = ["uv", "pip", "compile", "pyproject.toml", "-", *extras, "--universal"]
     command += ["--python-version", "3.10", "--no-header", "--no-annotate", "--quiet"]
     command += ["--constraint", "constraints.txt"] if keep else []

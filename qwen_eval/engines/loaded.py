@@ -46,7 +46,9 @@ class Engines:
 
         return self._kept(("vllm", *how), lambda: VllmEngine(*how))
 
-    def on_ray(self, places: Places, checkpoint: Path, rows: int | None, kind: str, *how: Any, **switches: Any) -> Any:
+    def on_ray(
+        self, places: Places, checkpoint: Path, rows: int | None, kind: str, *how: Any, **switches: Any
+    ) -> Engine[Any, Any]:
         """Copies of this checkpoint's model on the nodes of a cluster, kept alike. kind: `vllm` or `local`; how,
         switches: as `VllmEngine` and `LocalEngine` take them behind the checkpoint."""
         from qwen_eval.engines.local.parallel import local_engine

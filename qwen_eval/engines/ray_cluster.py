@@ -30,7 +30,7 @@ class Node(NamedTuple):
 class Places(NamedTuple):
     """Where replicas go: how many, and what each takes of its node; beside: how many may share one node's memory."""
 
-    count: int
+    copies: int
     cpus: int
     gpus: int
     beside: int = 1

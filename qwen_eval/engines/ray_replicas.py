@@ -29,6 +29,8 @@ class Placed(NamedTuple):
 class _Actor:
     """The engine on its node. Each method is a generator of events."""
 
+    engine: Any
+
     def load(self, make: Callable[..., EncodingEngine], arguments: tuple[Any, ...], checkpoint: Path) -> Iterator[Any]:
         import ray
 
@@ -117,7 +119,7 @@ def ray_engine(
     from qwen_model.loading import load_config, load_tokenizer
 
     load_config(checkpoint)  # first: a model that cannot be run says so, not that its tokenizer is unknown
-    replicas = [RayReplica(number + 1, places, make, arguments, checkpoint) for number in range(places.count)]
+    replicas = [RayReplica(number + 1, places, make, arguments, checkpoint) for number in range(places.copies)]
     full_batch = FULL_BATCH_GPU if places.gpus else FULL_BATCH_CPU
     return ReplicatedEngine(load_tokenizer(checkpoint), replicas, min(full_batch, rows or full_batch))
 
