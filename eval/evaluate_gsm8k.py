@@ -13,6 +13,9 @@ of its own, the first k of qwen_eval/benchmarks/prompts/gsm8k_4shot_chat.txt (wo
 2210.00720); the answer is the digits of the first paragraph's last word with a digit. With more than 4 they get the
 base model's prompt as one turn; no prompt is published for that, so this is ours.
 
+Base models of Qwen1.5 to Qwen3 get the first 4 examples; their chat models are told to box the answer, and the last box
+is read, else the last number (--protocol; the wording of protocols.BOXED, which is ours).
+
 Two extractions of a reply. The protocol's have defects that the reported numbers were measured with: the base one takes
 the last run of digits, so that `20,800` is 800, `7.00` is 0, `-3` is 3, and `1,083` is nothing at all, because 083 is
 no number to Python. The robust one takes the number that the reply announces as its answer ("The answer is", `####`, a
@@ -31,10 +34,12 @@ from qwen_eval.benchmarks import opencompass
 from qwen_eval.data.items import STRING, TEXT, Hub, Kind, read_table, tables
 from qwen_eval.engines.base import Turns
 from qwen_eval.errors import UserError, run_script
+from qwen_eval.extraction.minerva import last_boxed
 from qwen_eval.extraction.numbers import close, read_number
 from qwen_eval.extraction.opencompass import read_digits
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at, plain_lines
 from qwen_eval.places import PROMPTS
+from qwen_eval.protocols import BOXED, BOXED_TOKENS
 from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import accuracy
 
@@ -131,8 +136,10 @@ def read_chat(reply: str) -> str | None:
     return found[-1].replace(",", "").replace("+", "") if found else None
 
 
-def read(reply: str, answer: str, setting: Setting) -> tuple[Any, Any, bool]:
-    """Protocol: what the reply says, what the row's answer says, whether both are the same."""
+def read(reply: str, answer: str, setting: Setting, boxed: bool = False) -> tuple[Any, Any, bool]:
+    """Protocol: what the reply says, what the row's answer says, whether both are the same. boxed: in its last box."""
+    if boxed:
+        reply = last_boxed(reply) or reply
     if as_turns(setting):
         digits, gold = read_digits(reply), answer.partition("#### ")[2].replace(",", "")
         return digits, gold, digits == gold
@@ -143,9 +150,9 @@ def read(reply: str, answer: str, setting: Setting) -> tuple[Any, Any, bool]:
     return found, value, value is not None and found == value
 
 
-def score(reply: str, answer: str, setting: Setting) -> dict[str, Any]:
+def score(reply: str, answer: str, setting: Setting, boxed: bool = False) -> dict[str, Any]:
     """Both extractions of a reply and both verdicts. `answer` is the row's, ending in `#### N`."""
-    prediction, gold, correct = read(reply, answer, setting)
+    prediction, gold, correct = read(reply, answer, setting, boxed)
     robust = read_number(reply)
     return {
         "prediction": prediction,
@@ -182,10 +189,11 @@ class GSM8K(Benchmark):
         if as_turns(setting):
             reply = yield opencompass.ask(setting, chat_examples(setting.shots), chat_turn(question))
         else:
-            reply = yield Generate(prompt(question, setting.shots, setting.chat))
+            told = BOXED if self.boxed(setting) else ""
+            reply = yield Generate(prompt(question, setting.shots, setting.chat) + told)
         cut = setting.flags.cut_replies and not setting.chat
         kept = truncate(plain_lines(reply)) if cut else cut_at(reply, [END_OF_TEXT])
-        return {"response": kept, **score(kept, item.gold, setting)}
+        return {"response": kept, **score(kept, item.gold, setting, self.boxed(setting))}
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         found = {"num_fewshot": setting.shots, "cut_replies": setting.flags.cut_replies}
@@ -194,6 +202,8 @@ class GSM8K(Benchmark):
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
         if as_turns(setting):
             return {"max_new_tokens": 512}
+        if self.boxed(setting):
+            return {"repetition_penalty": 1.0, "max_new_tokens": BOXED_TOKENS}
         # The other chat figures were made without the penalty that the checkpoint's generation_config.json asks for.
         return {"repetition_penalty": 1.0} if setting.chat else {"stop": STOPS}
 

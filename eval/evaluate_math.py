@@ -11,6 +11,8 @@ equal to the reference after the Minerva normalisation (appendix D.1). robust: t
 box or in words, else its last formula; mathematically equal by math-verify, and in the same unit. Each comparison runs
 in a worker process with a limit of CPU time and memory, for an answer such as 9^{9^{9^9}} would never end; one over the
 limit counts as unequal.
+A chat model of Qwen1.5 to Qwen2.5 is asked without examples and told to box the answer (--protocol; the wording of
+protocols.BOXED, which is ours).
 Not published, ours: the prompt ends in `Solution:` and a newline; generation stops at the next `Problem:`.
 """
 
@@ -40,6 +42,7 @@ from qwen_eval.extraction.formulas import in_the_same_unit, read_formula
 from qwen_eval.extraction.minerva import extract, last_boxed, normalise
 from qwen_eval.extraction.replies import END_OF_TEXT, cut_at
 from qwen_eval.places import PROMPTS
+from qwen_eval.protocols import BOXED, BOXED_TOKENS
 from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import accuracy
 
@@ -184,6 +187,8 @@ class MATH(Benchmark):
         return {"num_fewshot": setting.shots, "examples": self.examples(setting)}
 
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
+        if self.boxed(setting):
+            return {"repetition_penalty": 1.0, "max_new_tokens": BOXED_TOKENS}
         return {"stop": STOPS}
 
     def departures(self, setting: Setting) -> list[str]:
@@ -193,9 +198,11 @@ class MATH(Benchmark):
         return Content([item.row["problem"], level_of(item.row)], item.row["solution"])
 
     def evaluate(self, item: Item, setting: Setting) -> Evaluation:
-        reply = yield Generate(prompt(item.row["problem"], item.examples))
+        boxed = self.boxed(setting)
+        asked = item.row["problem"] + BOXED if boxed else prompt(item.row["problem"], item.examples)
+        reply = yield Generate(asked)
         gold = last_boxed(item.gold) or ""
-        answer, robust = extract(cut_at(reply, STOPS)), read_formula(reply)
+        answer, robust = extract(cut_at(reply, STOPS[:1] if boxed else STOPS)), read_formula(reply)
         prediction = None if answer is None else normalise(answer)
         same = compare(gold, robust)
         if isinstance(same, Equivalent):

@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
+from qwen_eval import protocols
 from qwen_eval.data.fingerprints import Content as Content  # a script takes the whole contract from here
 from qwen_eval.data.items import Item as Item
 from qwen_eval.data.items import choose_subjects, subset
@@ -88,7 +89,8 @@ class Setting:
 
     chat: as a chat model; shots: examples in the prompt; flags: the command line; data_path: -d, for the demo its own
     samples where no -d is given (`own_samples`); given: with --rescore the file's lines by (id, sample), else None;
-    checkpoint: the model's folder, None for an endpoint or given replies; model: its name; folder: of the results.
+    checkpoint: the model's folder, None for an endpoint or given replies; model: its name; folder: of the results;
+    protocol: whose way of asking (--protocol, protocols.py).
     """
 
     chat: bool = False
@@ -100,6 +102,7 @@ class Setting:
     checkpoint: Path | None = None
     model: str = ""
     folder: Path = Path()
+    protocol: str = protocols.FIRST
 
     @property
     def max_prompt_tokens(self) -> int | None:
@@ -177,6 +180,20 @@ class Benchmark:
         raise NotImplementedError
 
     # what a benchmark may say beyond that, each with a usual answer
+
+    def usual_shots(self, protocol: str, chat: bool) -> int:
+        """Examples in the prompt without -k, as this family's protocol has them."""
+        if self.shots is None:
+            return 0
+        way = protocols.way(self.name, protocol, chat)
+        if way is not None and way.shots is not None:
+            return way.shots
+        return self.shots.chat if chat else self.shots.base
+
+    def boxed(self, setting: Setting) -> bool:
+        """Whether a chat model is told to reason step by step and to box its answer, as `protocols.BOXED` says."""
+        way = protocols.way(self.name, setting.protocol, setting.chat)
+        return way is not None and way.boxed and setting.shots == 0
 
     def official(self, setting: Setting) -> int | None:
         """How many items the official set has in this setting."""

@@ -242,6 +242,12 @@ def add_data_version(flags: argparse.ArgumentParser, versions: Sequence[str]) ->
     flags.add_argument("--data-version", choices=versions, help=told)
 
 
+def add_protocol(flags: argparse.ArgumentParser, families: Sequence[str]) -> None:
+    """`--protocol`, for a benchmark that several families of models were asked in their own ways."""
+    told = "ask as this family's figures were made (default: the model's family; unknown: as the script's page says)"
+    flags.add_argument("--protocol", choices=families, help=told)
+
+
 def long_context_flags(args: argparse.Namespace) -> dict[str, Any]:
     """The long-context flags as keywords of `qwen_model.loading.load_model`; None where one is not given."""
     return {name: getattr(args, name) for name in ("use_dynamic_ntk", "use_logn_attn", "window_attn")}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qwen_eval import protocols
 from qwen_eval.answers import MODEL_REQUESTS, Task
 from qwen_eval.benchmark import Benchmark, Content, Generate, Item, Record, RecordOf, ScoreTokens, Setting
 from qwen_eval.data.fingerprints import read_official
@@ -71,7 +72,8 @@ class Run:
 def make_setting(benchmark: Benchmark, target: Target) -> Setting:
     """How this run asks."""
     flags = target.args
-    usual = 0 if benchmark.shots is None else benchmark.shots.chat if target.chat else benchmark.shots.base
+    protocol = getattr(flags, "protocol", None) or protocols.default_for(benchmark.name, target.family)
+    usual = benchmark.usual_shots(protocol, target.chat)
     given = getattr(flags, "num_fewshot", None)
     own_samples = target.demo and not flags.eval_data_path
     setting = Setting(
@@ -83,8 +85,9 @@ def make_setting(benchmark: Benchmark, target: Target) -> Setting:
         given=target.replies.by_key if target.replies else None,
         checkpoint=target.checkpoint,
         model=target.model,
+        protocol=protocol,
     )
-    suffix = "-rescored" if target.replies else ""
+    suffix = protocols.suffix(benchmark.name, protocol, target.family) + ("-rescored" if target.replies else "")
     usual_folder = Path("results") / target.model / f"{benchmark.output_name(setting)}{suffix}"
     return replace(setting, folder=flags.output_dir or usual_folder)
 
@@ -110,6 +113,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         "benchmark": benchmark.name,
         "chat": setting.chat,
         **benchmark.protocol(setting),
+        **({} if setting.protocol == protocols.FIRST else {"protocol": setting.protocol}),
         **target.long_context,
         **target.kv_cache,
     }
@@ -133,6 +137,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         decoding=decoding,
         departures=[
             *benchmark.departures(setting),
+            *protocol_departure(benchmark, setting, target),
             *(data.departures if data else []),
             *departures(target, decoding, fixed),
         ],
@@ -152,6 +157,12 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         started=started,
         missing=Missing(target.endpoint or target.model),
     )
+
+
+def protocol_departure(benchmark: Benchmark, setting: Setting, target: Target) -> list[str]:
+    """`--protocol` where it is not that of the model whose figures stand beside."""
+    usual = protocols.default_for(benchmark.name, target.family)
+    return ["--protocol"] if target.family and setting.protocol != usual else []
 
 
 def compare_data(benchmark: Benchmark, setting: Setting, loaded: Sequence[Item]) -> Comparison | None:

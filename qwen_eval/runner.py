@@ -14,9 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from qwen_eval import protocols
 from qwen_eval.answers import MODEL_REQUESTS, GivenAnswers, ModelAnswers, ServiceAnswers, Task
 from qwen_eval.benchmark import Benchmark, Item, RecordOf, Service, Setting
-from qwen_eval.cli import OneLineParser, parser
+from qwen_eval.cli import OneLineParser, add_protocol, parser
 from qwen_eval.engines.base import NoReply
 from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError, disk_error
@@ -44,6 +45,8 @@ def flag_parser(benchmark: Benchmark, doc: str | None) -> OneLineParser:
     """The common flags and the benchmark's own."""
     base, chat = benchmark.shots or (None, None)
     flags = parser(doc, shots=base, chat_shots=chat, max_seq_len=benchmark.max_prompt_tokens)
+    if families := protocols.families_of(benchmark.name):
+        add_protocol(flags, families)
     benchmark.add_flags(flags)
     return flags
 

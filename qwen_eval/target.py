@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qwen_eval import endpoint_runs, ray_runs, vllm_runs
+from qwen_eval import endpoint_runs, protocols, ray_runs, vllm_runs
 from qwen_eval.checkpoints import resolve_with_adapter, use_hub
 from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
@@ -79,6 +79,7 @@ class Target:
         self.model = _shown(own)
         self.figures, self.figure_notes = self._figures()  # those that may stand beside its own
         self.name = self._reported_name(own)  # whose
+        self.family = protocols.family_of((self.name.model, own.model), self.checkpoint)  # "": not known
         self.chat = self._is_chat(choice)
         self.model_notes = [note for note in (self._mode_note(), *self._adapter_notes()) if note]
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from qwen_eval.benchmark import Generate, Setting
 from qwen_eval.engines.base import Turns
+from qwen_eval.protocols import FIRST
 from qwen_eval.reporting.tables import Line
 
 MAX_TOKENS = 2048  # of prompt and reply together
@@ -33,14 +34,14 @@ def ask(setting: Setting, examples: Turns, question: str) -> Generate:
 
 def notes(setting: Setting, lines: Sequence[Line]) -> list[str]:
     """How the decoding behind the reported figures differs from this run's, where some are shown (not those of the demo
-    or of another card); and what an endpoint does not do of the protocol."""
+    or of another card or a later family); and what an endpoint does not do of the protocol."""
     found = []
     if getattr(setting.flags, "engine", "local") == "openai" and setting.given is None:
         found.append(
             "few-shot chat through an endpoint: its own chat frame stands around the examples, a long prompt is not "
             "cut, and the repetition penalty is 1.0 unless --repetition-penalty gives that of the published runs (1.1)"
         )
-    others = setting.own_samples or getattr(setting.flags, "reported", None)
+    others = setting.own_samples or getattr(setting.flags, "reported", None) or setting.protocol != FIRST
     if any(line.reported for line in lines) and not others:
         if setting.given is not None:
             here = "how the given replies were decoded is not known"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qwen_eval import protocols
 from qwen_eval.reporting import manifest, side_by_side, tables
 from qwen_eval.reporting.missing import endpoint_notes
 from qwen_eval.reporting.reported import Figure, Reported, Row, data_versions, decimals_of, find
@@ -120,8 +121,8 @@ def other_data(run: Run) -> bool:
 
 def shots_given(run: Run) -> bool:
     """Whether -k gives another number than the protocol's."""
-    shots = run.benchmark.shots
-    return shots is not None and run.setting.shots != (shots.chat if run.setting.chat else shots.base)
+    setting, benchmark = run.setting, run.benchmark
+    return benchmark.shots is not None and setting.shots != benchmark.usual_shots(setting.protocol, setting.chat)
 
 
 def _figure(run: Run, score: Score, shots: int | None, split: str) -> Figure:
@@ -216,6 +217,7 @@ def _notes(
     dtype = run.manifest.get("dtype")
     if dtype in ("bfloat16", "float16") and any(record.get("finish") for record in records):
         notes.append(f"in {dtype} a few replies change with the batch: with another -b, and in a resumed run")
+    notes += _protocol_notes(run, lines, shots)
     notes += side_by_side.notes(beside, shots, run.benchmark.shots is not None)
     elsewhere = run.benchmark.data_version(run.setting) == "" or bool(beside)
     if not any(line.reported for line in lines) and not elsewhere:
@@ -223,6 +225,21 @@ def _notes(
             f"no reported figure for {target.model!r} in this setting (--reported-as names a model of the cards)"
         )
     return notes
+
+
+def _protocol_notes(run: Run, lines: Sequence[tables.Line], shots: int | None) -> list[str]:
+    """What of a later family's way of asking is stated, and what is ours; that the family is not known, where a figure
+    is compared."""
+    name, protocol, family = run.benchmark.name, run.setting.protocol, run.target.family
+    families = protocols.families_of(name)
+    compared = not run.setting.own_samples and any(line.reported for line in lines)
+    if compared and families and not family and not run.target.args.protocol:
+        return [
+            f"which family of models {run.target.model} is of, is not known: asked as the first generation was "
+            f"(--protocol {' or '.join(families)})"
+        ]
+    evalplus = bool(getattr(run.target.args, "evalplus", None))
+    return protocols.notes(name, protocol, run.setting.chat, evalplus, shots)
 
 
 def _data_version_notes(run: Run, lines: Sequence[tables.Line], shots: int | None, split: str) -> list[str]:

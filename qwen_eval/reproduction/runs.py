@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qwen_eval import protocols
 from qwen_eval.engines.loaded import Engines
 from qwen_eval.errors import UserError, one_line
 from qwen_eval.reporting.finished import read_run
@@ -74,7 +75,8 @@ def prepared(
     step = Step(part, checkpoint, output)
     try:
         target = make_target(benchmark, own, engines)
-        step.folder = own.output_dir = output / target.model / part.name
+        suffix = protocols.suffix(benchmark.name, getattr(own, "protocol", None), target.family)
+        step.folder = own.output_dir = output / target.model / f"{part.name}{suffix}"
         setting = make_setting(benchmark, target)
         step.made = make_run(benchmark, setting, target, list(benchmark.load(setting)), time.time())
     except UserError as error:

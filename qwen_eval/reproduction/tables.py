@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from qwen_eval.benchmark import Benchmark
 from qwen_eval.cli import OneLineParser
 from qwen_eval.places import scripts
+from qwen_eval.protocols import families_of
 from qwen_eval.runner import flag_parser
 
 #: results.json of each finished run, by the run's name
@@ -130,6 +131,12 @@ AGENT_CHAT = Part("hf_agent_chat", "plugin", f"{AGENT}:AgentChat", ("--hf-agent"
 INTERPRETER = Part("code_interpreter", "code_interpreter", "CodeInterpreter", data=("code_interpreter",))
 
 
+def asked_as(family: str, part: Part) -> Part:
+    """The run as this family's figures were made, whatever the model is called."""
+    known = families_of("arc_challenge" if part.script == "arc" else part.script)
+    return part._replace(flags=(*part.flags, "--protocol", family)) if family in known else part
+
+
 def with_shots(part: Part, shots: int) -> Part:
     return part._replace(name=f"{part.name}-{shots}-shot", flags=("-k", str(shots)))
 
@@ -228,23 +235,25 @@ INSTRUCT = {
 def later(name: str, generation: str, chat: bool, columns: Mapping[str, Cell]) -> CardTable:
     """A table of a later generation, with the runs that its columns need."""
     added = (MMLU_PRO, GPQA, ARC, HELLASWAG, WINOGRANDE, TRUTHFULQA, GSM8K_4, MBPP_0)
-    runs = {part.name: part for part in (*_BASE, *added)}
-    parts = [runs[run] for run in dict.fromkeys(cell.part for cell in columns.values())]
+    runs = {part.name: part for part in (MMLU, CEVAL, GSM8K, MATH, HUMANEVAL, MBPP, BBH, CMMLU, *added)}
+    parts = [asked_as(generation.lower(), runs[run]) for run in dict.fromkeys(cell.part for cell in columns.values())]
     return CardTable(
         name, f"{'chat' if chat else 'base'} models of {generation}", chat, parts, {"": columns}, generation
     )
 
 
-_BASE = (MMLU, CEVAL, GSM8K, MATH, HUMANEVAL, MBPP, BBH, CMMLU)
-_CHAT = (MMLU, MMLU_5, CEVAL, CEVAL_5, HUMANEVAL, GSM8K, GSM8K_4, GSM8K_8, VCSUM)
+_BASE = tuple(asked_as("qwen", part) for part in (MMLU, CEVAL, GSM8K, MATH, HUMANEVAL, MBPP, BBH, CMMLU))
+_BASE_V1 = tuple(asked_as("qwen", part) for part in (MMLU, CEVAL, GSM8K, HUMANEVAL, WMT22, CMMLU))
+_CHAT = tuple(
+    asked_as("qwen", part) for part in (MMLU, MMLU_5, CEVAL, CEVAL_5, HUMANEVAL, GSM8K, GSM8K_4, GSM8K_8, VCSUM)
+)
+
 
 TABLES = {
     table.name: table
     for table in (
         CardTable("base", "base models: knowledge, mathematics, code, reasoning", False, _BASE, {"": BASE}),
-        CardTable(
-            "base_v1", "the first card's table", False, (MMLU, CEVAL, GSM8K, HUMANEVAL, WMT22, CMMLU), {"": BASE_V1}
-        ),
+        CardTable("base_v1", "the first card's table", False, _BASE_V1, {"": BASE_V1}),
         CardTable("chat", "chat models, 0-shot and few-shot", True, _CHAT, {"": CHAT}),
         CardTable(
             "quantization",
@@ -272,12 +281,7 @@ TABLES = {
         later("qwen1.5", "Qwen1.5", False, {"MMLU 5-shot": acc(MMLU), **CHINESE, **REASONING, **CODE}),
         later("qwen2", "Qwen2", False, {**KNOWLEDGE, **LIKELIHOODS, **CHINESE, **REASONING, **CODE}),
         later("qwen2.5", "Qwen2.5", False, {**KNOWLEDGE, **LIKELIHOODS, **REASONING, **CODE}),
-        later(
-            "qwen3",
-            "Qwen3",
-            False,
-            {**KNOWLEDGE, **REASONING, "MBPP 3-shot": acc(MBPP, "pass@1")},
-        ),
+        later("qwen3", "Qwen3", False, {**KNOWLEDGE, **REASONING, "MBPP 3-shot": acc(MBPP, "pass@1")}),
         later(
             "qwen1.5_chat",
             "Qwen1.5",

@@ -99,7 +99,7 @@ def run(script: Any, tmp_path: Path) -> Any:
 
 
 def test_a_run_of_another_number_of_examples_says_what_is_reported_and_how_to_ask_so(run: Any) -> None:
-    results, table = run("Qwen2.5-7B", "base", "--limit", 2)
+    results, table = run("Qwen2.5-7B", "base", "--limit", 2, "-k", 8)
     assert results["scores"]["acc"]["reported"] is None and results["scores"]["acc"]["verdict"] is None
     assert [(one["value"], one["shots"], one["same_setting"]) for one in results["reported_figures"]] == [
         ("85.4", "4", False),
