@@ -6,6 +6,7 @@ from typing import Any
 
 from qwen_eval.data.items import Item
 from qwen_eval.engines.base import NoReply
+from qwen_eval.reporting.samples import NO_LOGITS
 
 
 class Missing:
@@ -60,10 +61,7 @@ def endpoint_notes(requests: Mapping[str, int] | None, records: Iterable[Mapping
         f"requests of this start: {requests['asked']} asked, {requests['retried']} tried again, "
         f"{requests['failed']} failed"
     ]
-    texts = [record for record in records if not record.get("choice_logits")]
-    replies = [(str(record.get("response", "")), record.get("reasoning")) for record in texts]
-    if empty := sum(not text.strip() for text, _ in replies):
+    texts = [record for record in records if record.get("choice_logits", NO_LOGITS) == NO_LOGITS]
+    if empty := sum(not str(record.get("response", "")).strip() for record in texts):
         notes.append(f"empty replies, read as they are: {empty}")
-    if thought := sum(bool(reasoning) for _, reasoning in replies):
-        notes.append(f"replies with reasoning beside the text, which is kept and not read: {thought}")
     return notes
