@@ -1,4 +1,4 @@
-"""Who answers a benchmark's requests: the model through its engine, a file of replies (--rescore), or a service.
+"""Who answers a benchmark's requests: the model through its engine, or a service; a file of replies: given_answers.py.
 
 The runner hands over all requests of one kind at once, so that the engine shares prefixes over the whole benchmark.
 """
@@ -14,23 +14,22 @@ from typing import Any
 from qwen_eval.benchmark import (
     Benchmark,
     Choose,
-    Completion,
     Evaluation,
     Generate,
     Item,
     LogLikelihood,
     ScoreTokens,
     Service,
-    Solution,
 )
 from qwen_eval.engines.base import ChoiceRequest, LogLikelihoodRequest, NoReply
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.model_input import continuations, shorter_prompts
 from qwen_eval.errors import UserError, one_line
+from qwen_eval.extraction.replies import cut_at
 from qwen_eval.progress import progress
 from qwen_eval.reporting.manifest import digest
-from qwen_eval.rescore import Replies
 from qwen_eval.target import Target
+from qwen_eval.thinking import take_off
 
 #: kinds of request that the model answers
 MODEL_REQUESTS = (Choose, LogLikelihood, Generate, ScoreTokens)
@@ -73,6 +72,11 @@ class ModelAnswers:
     def engine(self) -> Any:
         """Loaded when the first item needs it."""
         return self.target.engine
+
+    @property
+    def _thinks(self) -> bool:
+        """Whether replies begin with thoughts. No stop string may end these, so the answers are cut here."""
+        return self.target.thinking is not None and self.target.thinking.on
 
     def prompt_text(self, task: Task) -> str:
         """The prompt as the model saw it, chat frame and cut included; "" where it was not asked."""
@@ -161,7 +165,8 @@ class ModelAnswers:
             asked[index][0].known["examples_left_out"] = left_out
         prompts = [self._fitting(*one, prompt) for one, prompt in zip(asked, prompts, strict=True)]
         seeds = [digest([self.seed, task.item.id, task.item.sample]) for task, _ in asked]
-        requests = self.engine.generate_requests(prompts, self.decoding, self.chat, seeds)
+        decoding = self.decoding._replace(stop=()) if self._thinks else self.decoding
+        requests = self.engine.generate_requests(prompts, decoding, self.chat, seeds)
         return (self._read(asked[index][0], asked[index][1], reply) for index, reply in self.engine.generate(requests))
 
     def _fitting(self, task: Task, request: Generate, prompt: Any) -> Any:
@@ -187,8 +192,13 @@ class ModelAnswers:
         task.known |= {"finish": reply.finish, "new_tokens": reply.tokens}
         if reply.reasoning:
             task.known["reasoning"] = reply.reasoning
+        text = reply.text
+        if self.target.thinking is not None:
+            text = take_off(self.target.thinking, task.known, text, reply.finish, bool(reply.reasoning))
+        if self._thinks and self.decoding is not None and (answer := cut_at(text, self.decoding.stop)) != text:
+            text, task.known["finish"] = answer, "stop"
         as_it_is = not self.chat or request.assistant_prefill or request.examples
-        return task, reply.text if as_it_is else reply.text.strip()
+        return task, text if as_it_is else text.strip()
 
     def _score(self, asked: Sequence[tuple[Task, ScoreTokens]]) -> Iterator[tuple[Task, Any]]:
         """Documents as the last of their windows is scored. The bar counts tokens."""
@@ -215,44 +225,6 @@ class ModelAnswers:
             if self.to_show:
                 self.to_show -= 1
                 print(f"--- {task.item.id}\n{self.prompt_text(task)}\n---", file=sys.stderr)
-
-
-class GivenAnswers:
-    """The answers of a file of replies, in place of a model's."""
-
-    def __init__(self, replies: Replies, benchmark: Benchmark, to_show: int = 0) -> None:
-        """to_show: how many prompts to print."""
-        self.replies, self.benchmark, self.to_show = replies, benchmark, to_show
-
-    def prompt_text(self, task: Task) -> str:
-        """The benchmark's own text: no model is there to say how it sees it."""
-        return task.item.prompt + task.item.assistant_prefill
-
-    def _show(self, task: Task) -> None:
-        """--debug shows three prompts."""
-        if self.to_show and not task.replies:
-            self.to_show -= 1
-            print(f"--- {task.item.id}\n{self.prompt_text(task)}\n---", file=sys.stderr)
-
-    def answers(self, kind: type, asked: Sequence[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
-        for task, request in asked:
-            self._show(task)
-            if kind is Generate:
-                yield task, self._reply(task)
-            elif kind in (Choose, LogLikelihood):
-                count = len(request.candidates if kind is Choose else request.continuations)
-                yield task, self.replies.logits(task.item, count)
-            else:
-                raise UserError("--rescore has no use here: these figures are likelihoods of texts, not replies")
-
-    def _reply(self, task: Task) -> str:
-        line, text = self.replies.by_key[task.item.key], self.replies.text(task.item)
-        turns = self.benchmark.turns_of(line, text)
-        reply = turns[task.replies] if task.replies < len(turns) else ""
-        task.replies += 1
-        if "solution" in line:
-            return Solution(reply)
-        return Completion(reply) if "completion" in line else reply
 
 
 class ServiceAnswers:

@@ -132,6 +132,12 @@ def parser(
         "--chat", action="store_true", default=None, help="ask as a chat model (default: from the checkpoint)"
     )
     mode.add_argument("--base", action="store_false", dest="chat", help="ask as a base model")
+    add(
+        "--thinking",
+        type=_on_off,
+        metavar="on|off",
+        help="ask a chat model that can think (Qwen3) with thinking, or without (default: the model's own)",
+    )
     add("-b", "--batch-size", type=_batch_size, metavar="N|auto", help="rows in flight at most (default: auto)")
     limit = "none" if max_seq_len is None else max_seq_len
     add(

@@ -87,7 +87,8 @@ def make_setting(benchmark: Benchmark, target: Target) -> Setting:
         model=target.model,
         protocol=protocol,
     )
-    suffix = protocols.suffix(benchmark.name, protocol, target.family) + ("-rescored" if target.replies else "")
+    suffix = protocols.suffix(benchmark.name, protocol, target.family)
+    suffix += (target.thinking.suffix if target.thinking else "") + ("-rescored" if target.replies else "")
     usual_folder = Path("results") / target.model / f"{benchmark.output_name(setting)}{suffix}"
     return replace(setting, folder=flags.output_dir or usual_folder)
 
@@ -114,6 +115,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         "chat": setting.chat,
         **benchmark.protocol(setting),
         **({} if setting.protocol == protocols.FIRST else {"protocol": setting.protocol}),
+        **({} if target.thinking is None else {"thinking": "on" if target.thinking.on else "off"}),
         **target.long_context,
         **target.kv_cache,
     }

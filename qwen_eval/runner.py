@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qwen_eval import protocols
-from qwen_eval.answers import MODEL_REQUESTS, GivenAnswers, ModelAnswers, ServiceAnswers, Task
+from qwen_eval.answers import MODEL_REQUESTS, ModelAnswers, ServiceAnswers, Task
 from qwen_eval.benchmark import Benchmark, Item, RecordOf, Service, Setting
 from qwen_eval.cli import OneLineParser, add_protocol, parser
 from qwen_eval.engines.base import NoReply
@@ -24,10 +24,12 @@ from qwen_eval.errors import UserError, disk_error
 from qwen_eval.export.formats import export
 from qwen_eval.export.hub import check_push, push
 from qwen_eval.extras import need
+from qwen_eval.given_answers import GivenAnswers
 from qwen_eval.progress import progress
 from qwen_eval.reporting.report import report
 from qwen_eval.run import Run, make_run, make_setting, with_prompt
 from qwen_eval.target import Target
+from qwen_eval.thinking import without_answer
 
 # What a run writes at its end; an earlier run's goes with its last sample.
 REPORTS = ("results.json", "table.md", "table.csv", "grid.csv", "plot.png", "plot.svg", "disagreements.txt")
@@ -110,7 +112,7 @@ def answer_all(made: Run, services: ServiceAnswers) -> None:
     unfinished = [item for item in made.items if not made.journal.finished(item)]
     count = made.benchmark.items_at_a_time or max(1, len(unfinished))
     model: GivenAnswers | ModelAnswers = (
-        GivenAnswers(made.target.replies, made.benchmark, 3 if made.target.args.debug else 0)
+        GivenAnswers(made.target.replies, made.benchmark, made.target.thinking, 3 if made.target.args.debug else 0)
         if made.target.replies is not None
         else ModelAnswers(made.target, made.benchmark, made.decoding, len(made.items))
     )
@@ -228,6 +230,8 @@ class _Round:
     def _save(self, task: Task, record: Mapping[str, Any]) -> None:
         journal, folder = self.run.journal, self.run.folder
         record = {name: str(value) if isinstance(value, str) else value for name, value in record.items()}  # Solution
+        if task.known.get("think_closed") is False:
+            record = without_answer(record)
         prompt = {} if "prompt" in record else {"prompt": self.model.prompt_text(task)}
         dropped = journal.fresh
         journal.append(task.item, {**task.known, **prompt, **record})

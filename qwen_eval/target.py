@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from qwen_eval import endpoint_runs, protocols, ray_runs, vllm_runs
+from qwen_eval import endpoint_runs, protocols, ray_runs, thinking_runs, vllm_runs
 from qwen_eval.checkpoints import resolve_with_adapter, use_hub
 from qwen_eval.cli import long_context_flags
 from qwen_eval.engines.base import Engine
@@ -23,6 +23,7 @@ from qwen_eval.reporting.reported import (
     parse_model_name,
     read_figures,
     version_of,
+    with_mode,
 )
 from qwen_eval.rescore import Replies
 
@@ -37,7 +38,7 @@ class Target:
     """Public attributes: `chat`, `model` (its name), `checkpoint` (its folder; None for given replies or an endpoint),
     `adapter` (the folder of the one on it; None: there is none), `demo` (an embedded model), `endpoint` (the address of
     a served model, which is known by its name alone), `tokenizer` (the folder of a served model's tokenizer, if that is
-    here), `replies` (those of --rescore)."""
+    here), `replies` (those of --rescore), `thinking` (how it thinks; None: it does not, as far as is known)."""
 
     def __init__(self, args: argparse.Namespace, choice: bool = False, engines: Engines | None = None) -> None:
         """choice: the base protocol compares logits, so given replies are read as a chat model's. engines: those of
@@ -81,7 +82,10 @@ class Target:
         self.name = self._reported_name(own)  # whose
         self.family = protocols.family_of((self.name.model, own.model), self.checkpoint)  # "": not known
         self.chat = self._is_chat(choice)
-        self.model_notes = [note for note in (self._mode_note(), *self._adapter_notes()) if note]
+        folder = self.checkpoint or self.tokenizer
+        self.thinking = thinking_runs.settle(args.thinking, self.chat, self.model, folder, self.replies)
+        notes = (self._mode_note(), *self._adapter_notes(), self.thinking.note if self.thinking else "")
+        self.model_notes = [note for note in notes if note]
 
     def _find_checkpoint(self) -> None:
         """The model's files, examined before any data is fetched."""
@@ -117,7 +121,7 @@ class Target:
     def _is_chat(self, choice: bool) -> bool:
         if self.args.chat is not None:
             return bool(self.args.chat)
-        if self.args.engine == "openai":
+        if self.args.engine == "openai" or (self.replies is not None and self.args.thinking is not None):
             return True
         if self.checkpoint is not None:
             from qwen_model.loading import is_chat
@@ -186,10 +190,10 @@ class Target:
 
     @property
     def reported_name(self) -> ModelName:
-        """`name` with its version, where the checkpoint's files say which it is."""
-        if self.name.version or self.args.reported:
-            return self.name
-        return self.name._replace(version=version_of(self.name.model, self.checkpoint))
+        """`name` with its version, where the checkpoint's files say which it is, and its way of thinking."""
+        name = with_mode(self.figures, self.name, self.thinking.mode if self.thinking else "")
+        known = name.version or self.args.reported
+        return name if known else name._replace(version=version_of(name.model, self.checkpoint))
 
     @property
     def model_id(self) -> str:
@@ -249,6 +253,8 @@ class Target:
             self._engine = self._engines.endpoint(args.base_url, args.checkpoint_path, args.batch_size, self.tokenizer)
         elif self._engine is None:
             self._engine = self._vllm_engine() if args.engine == "vllm" else self._local_engine()
+        if self.thinking is not None:
+            self._engine.set_thinking(self.thinking.on, self.thinking.switch)
         return self._engine
 
     def _vllm_engine(self) -> Engine[Any, Any]:

@@ -125,6 +125,11 @@ class Engine(Protocol[Prompt, Generation]):
         """
         ...
 
+    def set_thinking(self, on: bool, switch: bool | None) -> None:
+        """Said before the first prompt of a run whose model can think. on: it will; switch: what its chat template is
+        told (`enable_thinking`), None: nothing. UserError where the template is known not to know it."""
+        ...
+
     def last_tokens(self, prompt: Prompt, count: int) -> Prompt:
         """The last `count` tokens of a prompt that has more; any other as it is, and every prompt of an engine that
         does not see tokens."""

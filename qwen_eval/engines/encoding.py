@@ -34,6 +34,11 @@ class EncodingEngine(ABC):
     def encoder(self) -> Encoder:
         return Encoder(self.tokenizer)
 
+    def set_thinking(self, on: bool, switch: bool | None) -> None:
+        """See `Engine.set_thinking`."""
+        if self.encoder.enable_thinking != switch:
+            self.encoder = Encoder(self.tokenizer, switch)
+
     def encode(
         self,
         prompts: Sequence[str],

@@ -115,15 +115,15 @@ def refused_key(base_url: str, why: str) -> str:
     return f"{public_url(base_url)} refuses the key ({why}); set {KEYS[0]} to a key that it takes"
 
 
-def complete(client: Any, base_url: str, **request: Any) -> Reply | NoReply:
-    """What one completion says: of a chat (`messages`) or of a text (`prompt`). Raises RequestFailed, in one line, when
-    the endpoint does not give it."""
+def complete(client: Any, base_url: str, thinks: bool = False, **request: Any) -> Reply | NoReply:
+    """What one completion says: of a chat (`messages`) or of a text (`prompt`). thinks: reasoning alone is a reply too,
+    an empty one. Raises RequestFailed, in one line, when the endpoint does not give it."""
     done = fetch(client, base_url, **request)
     try:
         choice = done.choices[0]
         message = choice.message if "messages" in request else SimpleNamespace(content=choice.text)
         usage = getattr(done, "usage", None)
-        return _read(message, choice.finish_reason, int(getattr(usage, "completion_tokens", 0) or 0))
+        return _read(message, choice.finish_reason, int(getattr(usage, "completion_tokens", 0) or 0), thinks)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         problem = "what it sent is no completion; is it OpenAI-compatible?"
         raise RequestFailed(base_url, "unreadable answer", problem) from error
@@ -176,7 +176,7 @@ def _server_message(error: Any) -> str:
     return redacted(" ".join(str(message).split()))[:200]
 
 
-def _read(message: Any, finish: str | None, tokens: int) -> Reply | NoReply:
+def _read(message: Any, finish: str | None, tokens: int, thinks: bool) -> Reply | NoReply:
     """A reply with text that ended by itself or at its limit; anything else is no reply, and says what it is."""
     text, reasoning = _text(message.content)
     reasoning += "".join(_text(getattr(message, name, None))[0] or "" for name in ("reasoning_content", "reasoning"))
@@ -184,6 +184,8 @@ def _read(message: Any, finish: str | None, tokens: int) -> Reply | NoReply:
         return NoReply(f"finish_reason {finish}", "the reply did not end by itself", True)
     if refusal := getattr(message, "refusal", None):
         return NoReply("refusal", one_line(ValueError(refusal))[:200], True)
+    if not text and reasoning and thinks:
+        return Reply("", tokens, finish, reasoning)
     if not text and reasoning:
         return NoReply("reasoning without an answer", "a larger --max-new-tokens may help", True)
     if text is None or (not text and finish == "length"):

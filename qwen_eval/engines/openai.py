@@ -22,7 +22,7 @@ from qwen_eval.engines.base import ChoiceRequest, Engine, LogLikelihoodRequest, 
 from qwen_eval.engines.decoding import Decoding
 from qwen_eval.engines.endpoint import RequestFailed, check_served, complete, connect
 from qwen_eval.engines.served_choices import Candidate, Way, find_way
-from qwen_eval.engines.served_tokens import ServerTokenizer, takes_ids
+from qwen_eval.engines.served_tokens import ServerTokenizer, knows_thinking, takes_ids
 from qwen_eval.engines.servers import Server, Sharing
 from qwen_eval.errors import UserError
 
@@ -58,12 +58,25 @@ class OpenAIEngine:
         self._sends_ids: bool | None = None  # whether a base model's prompts go as token ids; None: not asked yet
         self._ways: dict[Server, Way] = {}  # how each server is asked for choices
         self._names_penalty = False
+        self._thinks, self._switch_seen = False, False
+        self._switch: bool | None = None  # see set_thinking
         self.servers = [Server(url, connect(url, on_request=self._count_retry)) for url in urls]
 
     def check(self) -> None:
         """UserError where a server does not serve the model or refuses the key: asked before the work."""
         programs = {check_served(server.client, server.url, self.model) for server in self.servers}
         self._names_penalty = programs <= OWN_PENALTY
+
+    def set_thinking(self, on: bool, switch: bool | None) -> None:
+        """See `Engine.set_thinking`. Where a server shows the tokens of a chat (vLLM), it is asked whether its template
+        knows the switch."""
+        if (self._thinks, self._switch) == (on, switch):
+            return
+        self._thinks, self._switch = on, switch
+        if switch is not None:
+            self._switch_seen = all(
+                knows_thinking(server.client, server.url, self.model, switch) for server in self.servers
+            )
 
     def encode(
         self,
@@ -110,6 +123,8 @@ class OpenAIEngine:
         for prompt, seed in zip(prompts, seeds, strict=True):
             turns = prompt if isinstance(prompt, list) else []
             extra: dict[str, Any] = dict(CONTINUE) if turns and turns[-1]["role"] == "assistant" else {}
+            if turns and self._switch is not None:
+                extra["chat_template_kwargs"] = {"enable_thinking": self._switch}
             if decoding.repetition_penalty != 1.0 or self._names_penalty:
                 extra["repetition_penalty"] = decoding.repetition_penalty
             request: dict[str, Any] = {
@@ -130,7 +145,9 @@ class OpenAIEngine:
     def generate(self, requests: Sequence[dict[str, Any]]) -> Iterator[tuple[int, Reply | NoReply]]:
         """See `Engine.generate`. Raises UserError where the servers fail as a whole: every request so far, or GIVE_UP
         in a row; the replies that arrived are given first."""
-        return self._shared(requests, lambda server, request: complete(server.client, server.url, **request))
+        return self._shared(
+            requests, lambda server, request: complete(server.client, server.url, self._thinks, **request)
+        )
 
     def _shared(self, requests: Sequence[Any], send: Callable[[Server, Any], Any]) -> Iterator[tuple[int, Any]]:
         def ask(server: Server, number: int) -> Any:
@@ -157,6 +174,8 @@ class OpenAIEngine:
         found = [f"{server.out}; the others did its work" for server in self.servers if server.out]
         if self._sends_ids is not None:
             found.append("prompts went as token ids" if self._sends_ids else f"prompts went as text: {self._why_text}")
+        if self._switch is not None and not self._switch_seen:
+            found.append("whether the served chat template knows `enable_thinking`, the server does not say")
         found += [f"choices by {name}" for name in dict.fromkeys(way.name for way in self._ways.values())]
         return found
 

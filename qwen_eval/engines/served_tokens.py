@@ -46,6 +46,32 @@ def takes_ids(client: Any, base_url: str, model: str, encoder: Encoder) -> bool:
     return taken == len(ids)
 
 
+def knows_thinking(client: Any, base_url: str, model: str, switch: bool) -> bool:
+    """Whether the served model's chat template is seen to know `enable_thinking`; False: the server does not show the
+    tokens of a chat.
+
+    Raises UserError where the template makes the same prompt of both, unless it always thinks and `switch` says so.
+    """
+    turns = [{"role": "user", "content": "question"}]
+    modes = [{"enable_thinking": enable} for enable in (True, False)]
+    try:
+        on, off = (
+            fetch_beside(client, base_url, "tokenize", model=model, messages=turns, chat_template_kwargs=mode)["tokens"]
+            for mode in modes
+        )
+        if on != off:
+            return True
+        end = str(fetch_beside(client, base_url, "detokenize", model=model, tokens=on)["prompt"])
+    except (RequestFailed, LookupError, TypeError):
+        return False
+    if switch and end.rstrip().endswith("<think>"):
+        return True
+    raise UserError(
+        f"--thinking: the chat template of {model!r} at {public_url(base_url)} does not know enable_thinking: it makes "
+        "the same prompt of on and off"
+    )
+
+
 def _prompt_tokens(done: Any) -> int:
     """How many tokens of prompt the server counted; 0 where it does not say."""
     return int(getattr(getattr(done, "usage", None), "prompt_tokens", 0) or 0)

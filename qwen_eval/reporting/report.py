@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qwen_eval import protocols
+from qwen_eval import protocols, thinking
 from qwen_eval.reporting import manifest, side_by_side, tables
 from qwen_eval.reporting.missing import endpoint_notes
 from qwen_eval.reporting.reported import Figure, Reported, Row, data_versions, decimals_of, find
@@ -207,6 +207,8 @@ def _notes(
     notes += target.figure_notes + _data_version_notes(run, lines, shots, split)
     notes += target.replies.notes() if target.replies is not None else []
     notes += run.missing.notes(len(records)) + endpoint_notes(target.requests, records)
+    most = run.decoding.max_new_tokens if run.decoding and target.replies is None else None
+    notes += thinking.notes(target.thinking, records, most, target.checkpoint is None)
     notes += _verdict_notes(run, lines)
     if cut := sum(bool(record.get("cut")) for record in records):
         limit = "--max-seq-len less the new tokens" if run.decoding else "--max-seq-len"

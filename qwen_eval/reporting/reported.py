@@ -23,8 +23,8 @@ CARDS = (HERE / "reported_numbers.csv", HERE / "reported_numbers_family.csv", LA
 COLUMNS = "table source model version variant data_version benchmark split shots metric unit value".split()
 #: How the names of quantised checkpoints end: a variant of the cards.
 QUANTISED = ("GPTQ-Int4", "GPTQ-Int8", "AWQ", "Int4", "Int8")
-#: Ways of asking one checkpoint of Qwen3, in the column `variant`.
-MODES = ("thinking", "non-thinking")
+#: Ways of asking one checkpoint of Qwen3, in the column `variant`, and what --thinking calls them.
+MODES = {"thinking": "on", "non-thinking": "off"}
 #: Of the first of these sources, a note says that where its chat figures differ from the report's, the report's hold.
 CORRECTED = ("QwenLM/qwenlm.github.io:content/blog/qwen2/index.md", "chat")
 #: The versions of the data that the first of these files was measured on; it has no column for them.
@@ -144,6 +144,12 @@ def candidates(rows: Sequence[Row], name: ModelName, figure: Figure) -> Candidat
 def has_one_mode(model: str) -> bool:
     """Whether a Qwen3 always thinks, or never: its releases of July 2025 (2507) are the one or the other."""
     return model.endswith("-2507")
+
+
+def with_mode(rows: Sequence[Row], name: ModelName, mode: str) -> ModelName:
+    """The name with the mode (of MODES, or "") in which the model was asked, where figures of it are of this mode."""
+    known = any(row["model"].lower() == name.model.lower() and row["variant"] == mode for row in rows)
+    return name._replace(variant=mode) if mode and known and not name.variant else name
 
 
 def chosen(fitting: Sequence[Row]) -> Row:

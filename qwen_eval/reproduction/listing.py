@@ -64,18 +64,17 @@ def _line(row: Row) -> str:
 
 
 def command(row: Row, newest: str) -> str:
-    """The command that measures a row's figure here; of a benchmark without a script, or of a mode without a flag, that
-    there is none."""
+    """The command that measures a row's figure here; of a benchmark without a script, that there is none."""
     words = COMMANDS.get(row["benchmark"], (row["benchmark"],))
     if find_script(words[0]) is None:
         return f"# {row['benchmark']}: no script here"
-    if row["variant"] in MODES and not has_one_mode(row["model"]):
-        return f"# {row['benchmark']} ({row['variant']}): no flag here chooses the mode"
     checkpoint = _checkpoint(row, newest)
     if words[0] == "speed":  # it has the cards' figures in a table of its own
         checkpoint = checkpoint[:2]
     shots = () if "--evalplus" in words else _shots(words[0], row)  # EvalPlus asks without examples
-    return shlex.join(["qwen-eval", *words, *checkpoint, *shots])
+    chosen = row["variant"] in MODES and not has_one_mode(row["model"])
+    thinking = ("--thinking", MODES[row["variant"]]) if chosen else ()
+    return shlex.join(["qwen-eval", *words, *checkpoint, *shots, *thinking])
 
 
 def _checkpoint(row: Row, newest: str) -> Sequence[str]:

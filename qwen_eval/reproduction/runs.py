@@ -76,6 +76,7 @@ def prepared(
     try:
         target = make_target(benchmark, own, engines)
         suffix = protocols.suffix(benchmark.name, getattr(own, "protocol", None), target.family)
+        suffix += target.thinking.suffix if target.thinking else ""
         step.folder = own.output_dir = output / target.model / f"{part.name}{suffix}"
         setting = make_setting(benchmark, target)
         step.made = make_run(benchmark, setting, target, list(benchmark.load(setting)), time.time())

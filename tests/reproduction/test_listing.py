@@ -60,7 +60,10 @@ def test_names_of_checkpoints() -> None:
     old = listing("Qwen-7B@v1.0")
     assert "-c Qwen/Qwen-7B" not in old and "-c FOLDER --reported-as Qwen-7B@v1.0 -k 5\n" in old
     assert "-c FOLDER --reported-as LLaMA2-7B" in listing("LLaMA2-7B")
-    assert "# ceval (thinking): no flag here chooses the mode" in listing("Qwen3-8B")
+    of_both = listing("Qwen3-8B")
+    assert "qwen-eval ceval -c Qwen/Qwen3-8B --thinking on\n    ceval acc" in of_both
+    assert "qwen-eval ceval -c Qwen/Qwen3-8B --thinking off\n    ceval acc" in of_both
+    assert "--thinking" not in listing("Qwen3-4B-Thinking-2507"), "it has no other way"
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ def _closing_tokens(tokenizer: Any) -> int:
 class Encoder(CandidateTokens):
     """The two ways a prompt goes in, for a first-generation Qwen tokenizer or any other of transformers."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, enable_thinking: bool | None = None) -> None:
+        """enable_thinking: what a chat template that knows this word is told; None: nothing."""
         self.tokenizer = tokenizer
+        self.enable_thinking = enable_thinking
         self.qwen = hasattr(tokenizer, "encode_plain")
         if not self.qwen:  # `all_special_tokens` lists the named ones only: not Llama 3's <|start_header_id|>
             added = list(tokenizer.added_tokens_decoder.values())
@@ -108,20 +110,21 @@ class Encoder(CandidateTokens):
     def _dialogue(self, texts: Sequence[str]) -> list[int]:
         """Turns of user and assistant, the user's first and last, in the chat template."""
         if not any(self._hostile(text) or any(form in text for form in self.markup) for text in texts):
-            return list(self.tokenizer(self._rendered(texts), add_special_tokens=False)["input_ids"])
-        parts = self._rendered([PLACEHOLDER] * len(texts)).split(PLACEHOLDER)
+            return list(self.tokenizer(self.rendered(texts), add_special_tokens=False)["input_ids"])
+        parts = self.rendered([PLACEHOLDER] * len(texts)).split(PLACEHOLDER)
         if len(parts) != len(texts) + 1:
             raise UserError(f"this checkpoint's chat template shows {len(parts) - 1} of {len(texts)} turns")
         first, *frame = [list(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in parts]
         return first + [i for text, behind in zip(texts, frame, strict=True) for i in self._inside(text) + behind]
 
-    def _rendered(self, texts: Sequence[str]) -> str:
-        """The template's text of such turns."""
+    def rendered(self, texts: Sequence[str]) -> str:
+        """The chat template's text of turns of user and assistant, the user's first and last."""
         from jinja2.exceptions import TemplateError
 
         turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
+        words = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
         try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **words))
         except TemplateError as error:
             raise UserError(f"this checkpoint's chat template fails: {one_line(error)}") from error
 
