@@ -128,6 +128,7 @@ NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 class CodeInterpreter(Benchmark):
     name = "code_interpreter"
     extras = ("interpreter",)
+    takes_samples = False
     items_at_a_time = 64  # a kernel that waits for its next round has some 60 MB of its own
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:

@@ -8,6 +8,9 @@ Data: Rein et al. 2023 (arXiv 2311.12022), `gpqa_diamond.csv` and so on. They ar
 huggingface.co/datasets/Idavidrein/gpqa, then `hf auth login`, or give -d the folder of `dataset.zip`
 (github.com/idavidrein/gpqa, password in its README). Please do not publish the questions; samples.jsonl holds them.
 
+Chat models of Qwen3 are sampled as their cards say, ten replies per question, and the figure is their mean (Qwen3
+report, 4.6; --samples sets another number).
+
 The files have the right answer first among four, so that the options are shuffled: of each question by
 `random.Random("gpqa/{seed}/{record id}")` with --shuffle-seed (default: 0), whatever else is asked.
 
@@ -37,6 +40,7 @@ from qwen_eval.runner import run_benchmark
 from qwen_eval.stats import accuracy
 
 REPO = "Idavidrein/gpqa"
+SAMPLES = 10  # replies per question behind the figures of Qwen3's chat models (Qwen3 report, 4.6)
 SIZES = {"diamond": 198, "main": 448, "extended": 546}
 WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 FIELDS = {"Record ID": TEXT, "Question": TEXT, "Correct Answer": TEXT, **dict.fromkeys(WRONG, TEXT)}
@@ -125,6 +129,9 @@ class GPQA(Benchmark):
         flags = setting.flags
         return {**super().protocol(setting), "part": flags.part, "shuffle_seed": flags.shuffle_seed}
 
+    def usual_samples(self, setting: Setting) -> int:
+        return SAMPLES if setting.chat and setting.protocol == "qwen3" else 1
+
     def load(self, setting: Setting) -> Iterable[Item]:
         part, seed = setting.flags.part, setting.flags.shuffle_seed
         setting.subjects([part])
@@ -151,7 +158,10 @@ class GPQA(Benchmark):
         return {"repetition_penalty": 1.0, "max_new_tokens": 2048, "stop": STOPS}
 
     def departures(self, setting: Setting) -> list[str]:
-        return ["no card states its prompt, its examples or the order of the options"]
+        found = ["no card states its prompt, its examples or the order of the options"]
+        if setting.samples != (usual := self.usual_samples(setting)):
+            found.append(f"number of replies per question {setting.samples}, the report's {usual} (--samples)")
+        return found
 
     def aggregate(self, records: Sequence[Record], setting: Setting) -> Results:
         ours = setting.flags.part == "diamond"
@@ -161,7 +171,9 @@ class GPQA(Benchmark):
         }
         domains = accuracy_by_subject([{**record, "subject": record["domain"]} for record in records])
         order = f"the options are shuffled by seed {setting.flags.shuffle_seed} (--shuffle-seed)"
-        return Results(scores, {"by domain": domains}, [choices.answers_given(records), order])
+        return Results(
+            scores, {"by domain": domains}, [choices.answers_given(records), order], split="diamond" if ours else ""
+        )
 
 
 def main() -> int:

@@ -202,19 +202,20 @@ def read_plus(path: Path, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str,
 class HumanEval(Benchmark):
     name = "humaneval"
     official_items = 164
+    pass_at_k = True
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:
         code.add_flags(flags)
         flags.add_argument("--evalplus", type=Path, metavar="FILE", help="HumanEvalPlus.jsonl: its tests too")
 
     def load(self, setting: Setting) -> Iterable[Item]:
+        code.check_samples(setting.samples)
         setting.subjects(["test"])
         rows = read_rows(setting.data_path)
         plus = read_plus(setting.flags.evalplus, rows) if setting.flags.evalplus else {}
         for row in rows:
-            for sample in range(code.samples_each(setting.flags, setting.given)):
-                tests = (plus[row["task_id"]],) if plus else ()
-                yield Item(row["task_id"], "test", gold="passed", row=row, sample=sample, examples=tests)
+            tests = (plus[row["task_id"]],) if plus else ()
+            yield Item(row["task_id"], "test", gold="passed", row=row, examples=tests)
 
     def services(self, setting: Setting) -> Mapping[type, Any]:
         return {Check: code.Programs(setting.flags)}
@@ -236,8 +237,7 @@ class HumanEval(Benchmark):
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         plus = setting.flags.evalplus
-        each = code.samples_each(setting.flags, setting.given)
-        return {"num_samples": each, "evalplus": file_sha256(plus) if plus else None}
+        return {"num_samples": setting.samples, "evalplus": file_sha256(plus) if plus else None}
 
     def decoding(self, setting: Setting) -> Mapping[str, Any]:
         # Chat figures were made without the penalty that generation_config.json asks for. A base model is stopped

@@ -175,6 +175,7 @@ def read_programs(row: dict[str, Any], reply: str) -> tuple[str, str]:
 class MBPP(Benchmark):
     name = "mbpp"
     official_items = len(TEST_IDS)
+    pass_at_k = True
     shots = Shots(base=len(SHOT_IDS), chat=len(SHOT_IDS))
 
     def add_flags(self, flags: argparse.ArgumentParser) -> None:
@@ -198,12 +199,11 @@ class MBPP(Benchmark):
         return "mbpp_plus" if setting.flags.evalplus else self.name
 
     def load(self, setting: Setting) -> Iterable[Item]:
+        code.check_samples(setting.samples)
         if setting.flags.evalplus:
             setting.subjects(["test"])
-            tasks = mbpp_plus.read_tasks(setting.flags.evalplus)
-            for name, row in tasks.items():
-                for sample in range(code.samples_each(setting.flags, setting.given)):
-                    yield Item(name, "test", gold="passed", row=row, sample=sample)
+            for name, row in mbpp_plus.read_tasks(setting.flags.evalplus).items():
+                yield Item(name, "test", gold="passed", row=row)
             return
         if setting.shots > len(SHOT_IDS):
             raise UserError(f"-k {setting.shots}: the protocol has {len(SHOT_IDS)} examples")
@@ -214,9 +214,7 @@ class MBPP(Benchmark):
             raise UserError(f"the data has no task {missing[0]}, one of the examples")
         examples = [rows[number] for number in shots]
         for number in (number for number in TEST_IDS if number in rows):
-            for sample in range(code.samples_each(setting.flags, setting.given)):
-                row = rows[number]
-                yield Item(f"MBPP/{number}", "test", gold="passed", row=row, examples=examples, sample=sample)
+            yield Item(f"MBPP/{number}", "test", gold="passed", row=rows[number], examples=examples)
 
     def outside(self, setting: Setting) -> tuple[str, Iterable[str]]:
         if setting.flags.evalplus:
@@ -246,8 +244,7 @@ class MBPP(Benchmark):
 
     def protocol(self, setting: Setting) -> Mapping[str, Any]:
         plus = setting.flags.evalplus
-        each = code.samples_each(setting.flags, setting.given)
-        asked = {"num_fewshot": setting.shots, "num_samples": each}
+        asked = {"num_fewshot": setting.shots, "num_samples": setting.samples}
         return {**asked, "evalplus": file_sha256(plus)} if plus else asked
 
     def decoding(self, setting: Setting) -> Mapping[str, Any]:

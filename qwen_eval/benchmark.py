@@ -90,7 +90,7 @@ class Setting:
     chat: as a chat model; shots: examples in the prompt; flags: the command line; data_path: -d, for the demo its own
     samples where no -d is given (`own_samples`); given: with --rescore the file's lines by (id, sample), else None;
     checkpoint: the model's folder, None for an endpoint or given replies; model: its name; folder: of the results;
-    protocol: whose way of asking (--protocol, protocols.py).
+    protocol: whose way of asking (--protocol, protocols.py); samples: replies per question.
     """
 
     chat: bool = False
@@ -103,6 +103,7 @@ class Setting:
     model: str = ""
     folder: Path = Path()
     protocol: str = protocols.FIRST
+    samples: int = 1
 
     @property
     def max_prompt_tokens(self) -> int | None:
@@ -158,6 +159,10 @@ class Benchmark:
     figures_per_subject: ClassVar[bool] = False
     #: a reply is read twice, by the protocol's extraction and by a robust one: where they differ, items are listed
     two_extractions: ClassVar[bool] = True
+    #: its figures are of all replies to a question together (pass@k), not means over samples
+    pass_at_k: ClassVar[bool] = False
+    #: a question may have several replies (--samples); False for dialogues, whose steps and files are of one
+    takes_samples: ClassVar[bool] = True
     #: items that are under way at the same time (None: all), where each holds something large
     items_at_a_time: ClassVar[int | None] = None
 
@@ -180,6 +185,10 @@ class Benchmark:
         raise NotImplementedError
 
     # what a benchmark may say beyond that, each with a usual answer
+
+    def usual_samples(self, setting: Setting) -> int:
+        """Replies per question without --samples, where replies are sampled."""
+        return 1
 
     def usual_shots(self, protocol: str, chat: bool) -> int:
         """Examples in the prompt without -k, as this family's protocol has them."""

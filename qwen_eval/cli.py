@@ -64,6 +64,12 @@ def above_zero(text: str) -> float:
     return value
 
 
+def _penalty(text: str) -> float:
+    if (value := fraction(text)) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2")
+    return value
+
+
 def length(text: str) -> int:
     """A prompt length in tokens: at least 2, since a cut prompt keeps one token less."""
     if positive(text) < 2:
@@ -153,8 +159,27 @@ def parser(
     add("-s", "--seed", type=natural, default=1234, help="seed of every draw (default: 1234)")
     add("--max-new-tokens", type=positive, metavar="N", help="longest reply (default: the checkpoint's, 512)")
     add("--repetition-penalty", type=above_zero, metavar="X", help="default: the protocol's, or the checkpoint's")
-    add("--temperature", type=fraction, metavar="X", help="sample replies (default: 0, greedy, as reported)")
+    add(
+        "--temperature",
+        type=fraction,
+        metavar="X",
+        help="sample replies (default: 0, greedy, as reported; of a Qwen3 chat model its card's)",
+    )
+    add(
+        "--samples",
+        "--num-samples",
+        dest="num_samples",
+        type=positive,
+        metavar="N",
+        help="replies per question, each by a seed of its own (default: 1; GPQA of a Qwen3 chat model: 10)",
+    )
     add("--top-p", type=share, metavar="X", help="with --temperature: the share of the mass to draw from")
+    add(
+        "--presence-penalty",
+        type=_penalty,
+        metavar="X",
+        help="what a token the reply has loses (default: 0, or the card's)",
+    )
     add("--use-dynamic-ntk", type=_on_off, metavar="on|off", help="dynamic NTK (default: from the checkpoint)")
     add("--use-logn-attn", type=_on_off, metavar="on|off", help="LogN attention (default: from the checkpoint)")
     add(

@@ -76,29 +76,31 @@ BASE_OURS = {
     "mbpp": "tasks 2, 3 and 4 as the examples, the 500 tasks, the extraction (EvalPlus's tasks: --evalplus)",
 }
 _WORDED = f"the wording ({BOXED.strip()}), the last box or else the last number"
+#: Ours of the families whose cards do not say how replies are sampled; Qwen3's do (card_sampling.py).
+GREEDY = "greedy replies"
 #: Chat models, of which the sources state no number of examples: benchmark -> (families, examples, stated, ours).
 CHAT: dict[str, tuple[tuple[str, ...], int | None, str, str]] = {
     "mmlu": (
         LATER[:2],
         5,
         "OpenCompass's mmlu_gen_a484b3 in the model's own chat frame (a maintainer in QwenLM/Qwen3#700)",
-        "greedy replies",
+        GREEDY,
     ),
     "ceval": (
         LATER,
         0,
         "evaluate_chat_ceval.py of QwenLM/Qwen (a maintainer in QwenLM/Qwen3#700, of Qwen2)",
-        "the val split, and greedy replies",
+        f"the val split, {GREEDY}",
     ),
-    "mmlu_pro": (LATER, 5, "", "TIGER-AI-Lab's prompt with five examples in one user turn, and greedy replies"),
+    "mmlu_pro": (LATER, 5, "", f"TIGER-AI-Lab's prompt with five examples in one user turn, {GREEDY}"),
     "gpqa": (
         LATER,
         0,
         "",
         "no examples, a chain of thought that ends in `The answer is (X)`, the order of the options",
     ),
-    "gsm8k": (LATER, 0, "", f"no examples, {_WORDED}, greedy replies of at most {BOXED_TOKENS:,} tokens"),
-    "math": (LATER, 0, "", f"no examples, {_WORDED.replace('number', 'formula')}, greedy replies"),
+    "gsm8k": (LATER, 0, "", f"no examples, {_WORDED}, at most {BOXED_TOKENS:,} new tokens, {GREEDY}"),
+    "math": (LATER, 0, "", f"no examples, {_WORDED.replace('number', 'formula')}, {GREEDY}"),
     "humaneval": (LATER[:3], None, "", "the first generation's prompt and extraction"),
     "mbpp": (LATER[:3], 3, "", "three examples in one user turn, the 500 tasks"),
 }
@@ -122,6 +124,7 @@ def way(benchmark: str, family: str, chat: bool) -> Way | None:
         return None
     if chat:
         families, shots, stated, ours = CHAT.get(benchmark, ((), None, "", ""))
+        ours = ours.removesuffix(f", {GREEDY}") if family == "qwen3" else ours
         boxed = benchmark in ("gsm8k", "math")
         if boxed and family == "qwen3":
             stated = "the wording (advised by the cards of July 2025; they have no figure of this benchmark)"

@@ -4,7 +4,7 @@ A Run is complete when it is made: what is asked (benchmark, setting, items), wh
 (folder, journal, manifest).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from qwen_eval import protocols
 from qwen_eval.answers import MODEL_REQUESTS, Task
 from qwen_eval.benchmark import Benchmark, Content, Generate, Item, Record, RecordOf, ScoreTokens, Setting
+from qwen_eval.card_sampling import card_sampling
 from qwen_eval.data.fingerprints import read_official
 from qwen_eval.data.items import items_sha256
 from qwen_eval.data.official import Comparison, compare
@@ -25,6 +26,7 @@ from qwen_eval.reporting.missing import Missing
 from qwen_eval.reporting.protocol import departures
 from qwen_eval.reporting.samples import FORMAT
 from qwen_eval.rescore import keep_generated
+from qwen_eval.sampled_replies import expanded, samples_each
 from qwen_eval.target import Target
 
 
@@ -90,29 +92,43 @@ def make_setting(benchmark: Benchmark, target: Target) -> Setting:
     suffix = protocols.suffix(benchmark.name, protocol, target.family)
     suffix += (target.thinking.suffix if target.thinking else "") + ("-rescored" if target.replies else "")
     usual_folder = Path("results") / target.model / f"{benchmark.output_name(setting)}{suffix}"
-    return replace(setting, folder=flags.output_dir or usual_folder)
+    samples = samples_each(benchmark, setting, resolved_decoding(benchmark, setting, target))
+    return replace(setting, folder=flags.output_dir or usual_folder, samples=samples)
+
+
+def fixed_decoding(benchmark: Benchmark, setting: Setting, target: Target) -> Mapping[str, Any] | None:
+    """What the model's card and the benchmark fix of the decoding; None where nothing is generated."""
+    own = benchmark.decoding(setting)
+    card = card_sampling(target)
+    return own if own is None or card is None else {**card.settings, **own}
+
+
+def resolved_decoding(benchmark: Benchmark, setting: Setting, target: Target) -> Decoding | None:
+    """How the replies of a run are decoded; None where none is generated."""
+    fixed = fixed_decoding(benchmark, setting, target)
+    return None if fixed is None else resolve_decoding(target.generation_folder, fixed, target.args)
 
 
 def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Sequence[Item], started: float) -> Run:
     """The run of these items, less what --limit, --sample or a short reply file leaves out; opens the output folder."""
     flags = target.args
     baseline = Baseline(flags.baseline) if flags.baseline else None
-    items = benchmark.choose_items(loaded, setting)
+    items = expanded(benchmark.choose_items(loaded, setting), setting.samples)
+    loaded = expanded(loaded, setting.samples)
     if target.replies is not None:
         target.replies.leave_out(*benchmark.outside(setting))
         items = target.replies.match(loaded, items, part=bool(flags.subjects))
     if baseline:
         baseline.check(items)
-    samples = len(loaded) // max(1, len({item.id for item in loaded}))
     official = None if setting.own_samples else benchmark.official(setting)
-    official = official and official * samples
+    official = official and official * setting.samples
     whole = max(len(loaded), official or 0)
     data = compare_data(benchmark, setting, loaded)
-    fixed = benchmark.decoding(setting)
-    decoding = None if fixed is None else resolve_decoding(target.generation_folder, fixed, flags)
+    decoding = resolved_decoding(benchmark, setting, target)
     settings = {
         "benchmark": benchmark.name,
         "chat": setting.chat,
+        **({} if setting.samples == 1 else {"num_samples": setting.samples}),
         **benchmark.protocol(setting),
         **({} if setting.protocol == protocols.FIRST else {"protocol": setting.protocol}),
         **({} if target.thinking is None else {"thinking": "on" if target.thinking.on else "off"}),
@@ -120,7 +136,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
         **target.kv_cache,
     }
     if decoding is not None:
-        settings["decoding"] = {**decoding._asdict(), "seed": flags.seed if decoding.temperature else None}
+        settings["decoding"] = {**decoding.as_json(), "seed": flags.seed if decoding.temperature else None}
     identity = target.identity(settings)
     if target.replies is not None and not flags.overwrite:
         keep_generated(setting.folder)
@@ -141,7 +157,7 @@ def make_run(benchmark: Benchmark, setting: Setting, target: Target, loaded: Seq
             *benchmark.departures(setting),
             *protocol_departure(benchmark, setting, target),
             *(data.departures if data else []),
-            *departures(target, decoding, fixed),
+            *departures(target, decoding, fixed_decoding(benchmark, setting, target)),
         ],
         baseline=baseline,
         journal=journal,

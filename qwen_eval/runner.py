@@ -28,6 +28,7 @@ from qwen_eval.given_answers import GivenAnswers
 from qwen_eval.progress import progress
 from qwen_eval.reporting.report import report
 from qwen_eval.run import Run, make_run, make_setting, with_prompt
+from qwen_eval.sampled_replies import aggregate
 from qwen_eval.target import Target
 from qwen_eval.thinking import without_answer
 
@@ -87,7 +88,7 @@ def finish(made: Run, services: Mapping[type, Service]) -> int:
     """Ask what is open, write the tables; returns the exit status."""
     answer_all(made, ServiceAnswers(services))
     made.journal.amend(made.benchmark.later(made.records, made.setting))
-    status = report(made, made.benchmark.aggregate(made.records, made.setting), services.values())
+    status = report(made, aggregate(made), services.values())
     hand_on(made)
     return status
 

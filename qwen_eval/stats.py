@@ -47,13 +47,40 @@ def wilson(successes: float, n: float) -> Interval | None:
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def accuracy(correct: Iterable[bool], **where: Any) -> Score:
-    """Share of right items, every item with the same weight (micro average), in percent."""
-    marks = [bool(mark) for mark in correct]
-    return _proportion(sum(marks), len(marks), len(marks), **where)
+class MeanMark(float):
+    """The mean of the marks of several replies to one question, 0 to 1; count: how many."""
+
+    count: int
+
+    def __new__(cls, marks: Sequence[bool]) -> "MeanMark":
+        made = super().__new__(cls, sum(marks) / len(marks))
+        made.count = len(marks)
+        return made
 
 
-def macro_accuracy(groups: Iterable[Sequence[bool]], **where: Any) -> Score:
+def accuracy(correct: Iterable[float], **where: Any) -> Score:
+    """Share of right items, every item with the same weight (micro average), in percent. A MeanMark is a question with
+    several replies; the interval is over questions all the same."""
+    marks = [mark if isinstance(mark, MeanMark) else bool(mark) for mark in correct]
+    worth = _worth(marks)
+    return _proportion(worth * sum(marks), worth * len(marks), len(marks), **where)
+
+
+def _worth(marks: Sequence[float]) -> float:
+    """How many questions with one reply a question is worth: 1 with one reply, and with several as far as the mean over
+    them varies less from question to question than right or wrong does; at most the number of replies."""
+    replies = sum(getattr(mark, "count", 1) for mark in marks) / max(1, len(marks))
+    if replies <= 1:
+        return 1
+    share = sum(marks) / len(marks)
+    variance = sum((mark - share) ** 2 for mark in marks) / len(marks)
+    single = share * (1 - share)
+    if single <= 0:
+        return 1  # all right or all wrong
+    return min(replies, single / variance) if variance else replies
+
+
+def macro_accuracy(groups: Iterable[Sequence[float]], **where: Any) -> Score:
     """Mean over groups of the share of right items, in percent.
 
     The interval is Wilson's with the effective size S^2 / sum(1 / n_s): the size of a simple sample whose mean has
@@ -63,7 +90,8 @@ def macro_accuracy(groups: Iterable[Sequence[bool]], **where: Any) -> Score:
     if not filled:
         return Score(None, 0, None, **where)
     value = sum(sum(group) / len(group) for group in filled) / len(filled)
-    effective = len(filled) ** 2 / sum(1 / len(group) for group in filled)
+    worth = _worth([mark for group in filled for mark in group])
+    effective = worth * len(filled) ** 2 / sum(1 / len(group) for group in filled)
     return _proportion(value * effective, effective, sum(map(len, filled)), **where)
 
 

@@ -1,12 +1,11 @@
 """What the benchmarks of programs share: their flags, pass@k, and the note on how programs were isolated."""
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from qwen_eval.cli import positive
-from qwen_eval.errors import UserError
 from qwen_eval.extras import need
 from qwen_eval.sandbox import Check, Sandbox, Verdict, warn_unsandboxed
 from qwen_eval.sandbox.verdict import PASSED, TIMED_OUT
@@ -18,28 +17,14 @@ KS = (1, 10, 100)
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """The flags of every benchmark that runs programs."""
     add = flags.add_argument
-    add("--num-samples", type=positive, metavar="N", help="replies per problem, for pass@k (default: 1)")
     add("--allow-unsandboxed", action="store_true", help="run model-written code even where there is no sandbox")
     add("--workers", type=positive, metavar="N", help="programs checked at a time (default: one per core)")
 
 
-def samples_each(args: argparse.Namespace, replies: Iterable[tuple[str, int]] | None) -> int:
-    """How many replies a problem has. replies: the keys (id, sample) of given replies, which then decide.
-
-    Raises UserError where the flags make no sense together, and where several replies per problem need a package that
-    is not installed.
-    """
-    if replies is not None:
-        count = 1 + max(sample for _, sample in replies)
-    else:
-        count = args.num_samples or 1
-        if count > 1 and not args.temperature:
-            raise UserError("--num-samples wants a --temperature above 0: greedy replies are all the same")
-    if count > 1 and args.sample:
-        raise UserError("--sample draws single replies; with several per problem use --limit")
-    if count > 1:
-        estimator()  # before any work starts
-    return count
+def check_samples(samples: int) -> None:
+    """UserError, before any work, where several replies per problem need a package that is not installed."""
+    if samples > 1:
+        estimator()
 
 
 def estimator() -> Callable[[Sequence[int], Sequence[int], int], Sequence[float]]:

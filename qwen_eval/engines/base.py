@@ -57,7 +57,8 @@ class Likelihood(NamedTuple):
 class GenerateRequest(NamedTuple):
     """Wanted: the text that follows `tokens` (int32 [T]), up to a stop token, a stop string or `max_new_tokens`.
 
-    temperature 0 is greedy; a sampled reply depends on `seed` and the request alone.
+    temperature 0 is greedy; a sampled reply depends on `seed` and the request alone. presence_penalty: what a token
+    that the reply has already loses of its logit.
     """
 
     tokens: np.ndarray
@@ -69,6 +70,7 @@ class GenerateRequest(NamedTuple):
     top_k: int = 0
     repetition_penalty: float = 1.0
     seed: int = 0
+    presence_penalty: float = 0.0
 
 
 class Reply(NamedTuple):

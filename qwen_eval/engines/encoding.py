@@ -87,6 +87,7 @@ class EncodingEngine(ABC):
                 decoding.top_k,
                 decoding.repetition_penalty,
                 int(seed, 16),
+                decoding.presence_penalty,
             )
             for tokens, seed in zip(prompts, seeds, strict=True)
         ]

@@ -136,6 +136,8 @@ class OpenAIEngine:
             }
             if decoding.stop:
                 request["stop"] = list(decoding.stop)
+            if decoding.presence_penalty:
+                request["presence_penalty"] = decoding.presence_penalty
             if decoding.temperature:
                 request |= {"top_p": decoding.top_p, "seed": int(seed, 16) % 2**31}
                 extra |= {"top_k": decoding.top_k} if decoding.top_k else {}

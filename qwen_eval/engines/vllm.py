@@ -167,6 +167,7 @@ class VllmEngine(EncodingEngine):
             "max_tokens": max(1, min(request.max_new_tokens, self.length - len(tokens))),
             "stop_token_ids": sorted(request.stop_tokens),
             "repetition_penalty": request.repetition_penalty,
+            "presence_penalty": request.presence_penalty,
         }
         if request.temperature:
             settings |= {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}

@@ -9,13 +9,12 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qwen_eval.engines.decoding import resolve
+from qwen_eval.engines.decoding import FLAGS, resolve
 
 if TYPE_CHECKING:
     from qwen_eval.engines.decoding import Decoding
     from qwen_eval.target import Target
 
-DECODING = ("max_new_tokens", "repetition_penalty", "temperature", "top_p")
 SWITCHES = ("use_dynamic_ntk", "use_logn_attn", "window_attn")
 
 
@@ -36,7 +35,7 @@ def departures(target: Target, decoding: Decoding | None, fixed: Mapping[str, An
         found.append("max_seq_len")
     if fixed is not None:
         plain = resolve(target.generation_folder, fixed, argparse.Namespace())
-        found += [name for name in DECODING if getattr(decoding, name) != getattr(plain, name)]
+        found += [name for name in FLAGS if getattr(decoding, name) != getattr(plain, name)]
     if target.checkpoint is not None and target.long_context:
         from qwen_model.loading import load_config
         from qwen_model.long_context import resolve as resolve_switches

@@ -271,7 +271,8 @@ def _verdict_notes(run: Run, lines: Sequence[tables.Line]) -> list[str]:
     notes = []
     count = len(run.records)
     if run.subset:
-        notes.append(f"subset: {count} of {run.whole} items; the verdict is about these only")
+        what = "items" if run.setting.samples == 1 else "replies"
+        notes.append(f"subset: {count} of {run.whole} {what}; the verdict is about these only")
     if not any(line.verdict for line in lines):
         return notes
     if run.data is None and not run.setting.own_samples:

@@ -52,8 +52,8 @@ def answers(ours: Any, local: Any) -> dict[str, Any]:
     ]
     windows = [ScoreRequest(text, None, 1 + n) for n, text in enumerate(texts)]
     replies = [
-        GenerateRequest(text, 60, stop_tokens, stop, repetition_penalty=penalty)
-        for penalty in (1.0, 1.2)
+        GenerateRequest(text, 60, stop_tokens, stop, repetition_penalty=repetition, presence_penalty=presence)
+        for repetition, presence in ((1.0, 0.0), (1.2, 0.0), (1.1, 1.5))
         for stop_tokens, stop in ((frozenset(), ("e", "\n\n")), (frozenset(range(0, 200, 3)), ()), (frozenset(), ()))
         for text in texts
     ]

@@ -3,8 +3,10 @@
 import random
 from fractions import Fraction
 from math import comb
+from statistics import fmean
+from typing import Any
 
-from qwen_eval.stats import Score, accuracy, bootstrap, macro_accuracy, paired, wilson
+from qwen_eval.stats import MeanMark, Score, accuracy, bootstrap, macro_accuracy, paired, wilson
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +79,36 @@ def test_macro_interval_covers_about_95_in_100() -> None:
         low, high = macro_accuracy(groups).ci95 or (0, 0)
         hits += low <= 60 <= high
     assert 0.92 < hits / 600 < 0.98
+
+
+def questions(rng: random.Random, samples: int, alike: bool) -> list[MeanMark]:
+    """120 questions of any difficulty, with replies that are all alike or each by itself; half are right on average."""
+    found = []
+    for _ in range(120):
+        share = rng.random()
+        first = rng.random() < share
+        found.append(MeanMark([first if alike else rng.random() < share for _ in range(samples)]))
+    return found
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("score", [accuracy, lambda marks: macro_accuracy([marks[:50], marks[50:]])])
+def test_the_interval_over_questions_with_ten_replies_covers_about_95_in_100(score: Any, alike: bool) -> None:
+    rng, hits, widths = random.Random(6), 0, []
+    for _ in range(400):
+        low, high = score(questions(rng, 10, alike)).ci95
+        hits += low <= 50 <= high
+        widths.append(high - low)
+    assert 0.92 < hits / 400 < 0.98
+    single = accuracy([i % 2 == 0 for i in range(120)]).ci95 or pytest.fail("no interval")
+    ratio = fmean(widths) / (single.high - single.low)
+    assert 0.95 < ratio < 1.05 if alike else 0.55 < ratio < 0.7, "narrower only where replies differ"
+
+
+def test_no_question_is_worth_more_than_its_replies_and_one_reply_is_right_or_wrong() -> None:
+    assert accuracy([MeanMark([True, False])] * 3).effective == 6
+    assert accuracy([MeanMark([True]), MeanMark([False])]) == accuracy([True, False])
+    assert accuracy([MeanMark([True, True])] * 3) == accuracy([True] * 3)
 
 
 def test_bootstrap_holds_the_mean_and_is_seeded() -> None:

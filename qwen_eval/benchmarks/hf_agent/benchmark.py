@@ -78,6 +78,7 @@ class AgentBenchmark(Benchmark):
     """One of the two modes."""
 
     extras = ("agents",)
+    takes_samples = False
     mode: ClassVar[str]
 
     def settle_flags(self, flags: argparse.Namespace) -> None:

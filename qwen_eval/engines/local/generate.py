@@ -31,6 +31,7 @@ from qwen_eval.engines.local.forward import (
     scaled,
 )
 from qwen_eval.engines.local.graphs import Graphs, usable
+from qwen_eval.engines.local.penalties import Penalties
 from qwen_eval.engines.local.prefix import Group, batches, plan
 from qwen_eval.engines.local.rows import GROWTH, RowCache
 from qwen_eval.engines.local.single import Pick, Row, generate_single
@@ -39,7 +40,6 @@ from qwen_eval.errors import UserError, one_line
 from qwen_model.decoding import DecodingStep, decoding_step
 from qwen_model.devices import host_memory
 
-import numpy as np
 import torch
 
 TYPICAL_REPLY = 256  # tokens a row is expected to grow by, when memory is shared out; slots grow as needed
@@ -91,14 +91,13 @@ class ContinuousBatch:
         self.waiting = deque(Row(i, requests[i], group.length, checkers[requests[i].stop]) for i in order)
         self.active: list[Row] = []
         self.alpha = rules.alpha(len(requests[order[0]].tokens)) if group.length else None
-        self.penalised = any(requests[index].repetition_penalty != 1.0 for index in order)
+        self.penalties = Penalties([requests[index] for index in order])
         self.prefix: list[attention.Pair] | None = None
         self.cache: RowCache | None = None
         self.graphs: Graphs | None = None
         #: whether steps may be replayed: they are the same but for the rows' numbers
         self.device_graphs = usable(self.model) and len({rules.alpha(len(requests[i].tokens)) for i in order}) == 1
         self.decoding = decoding
-        self.seen: torch.Tensor | None = None  # bool [slots, V]: the tokens that a repetition penalty counts
 
     def replies(self) -> Iterator[tuple[int, Reply]]:
         while self.waiting or self.active:
@@ -114,7 +113,8 @@ class ContinuousBatch:
             if failed:
                 again = [Row(row.index, row.request, self.group.length, row.stop_checker) for row in self.active]
                 self.waiting.extendleft(reversed(again))
-                self.active, self.cache, self.graphs, self.prefix, self.seen = [], None, None, None, None
+                self.active, self.cache, self.graphs, self.prefix = [], None, None, None
+                self.penalties.forget()
                 free_memory()
 
     def _make_room(self, error: BaseException) -> None:
@@ -259,25 +259,9 @@ class ContinuousBatch:
         None when they enter."""
         head = self.decoding.head if self.decoding is not None else self.model.get_output_embeddings()
         logits = scaled(self.model, head(hidden)).float()
-        if self.penalised:
-            logits = self._penalise(logits, rows, slot, ids)
+        logits = self.penalties.apply(logits, rows, slot, self.slots, ids)
         steps = [len(row.generated_ids) for row in rows]
         return self.pick(logits, [row.request for row in rows], steps)
-
-    def _penalise(self, logits: torch.Tensor, rows: Sequence[Row], slot: int, ids: torch.Tensor | None) -> torch.Tensor:
-        """A repetition penalty counts the prompt's tokens too, those of the shared prefix included."""
-        device = logits.device
-        if self.seen is None:
-            self.seen = torch.zeros(self.slots, logits.shape[1], dtype=torch.bool, device=device)
-        seen = self.seen[slot : slot + len(rows)]
-        if ids is not None:
-            seen.scatter_(1, ids.to(device)[:, None], True)
-        else:
-            seen.zero_()
-            for place, row in enumerate(rows):
-                seen[place].index_fill_(0, on_device(row.request.tokens.astype(np.int64), device), True)
-        penalties = on_device([row.request.repetition_penalty for row in rows], device)
-        return sampling.penalise(logits, seen, penalties)
 
     def _take(self, start: int, tokens: list[int]) -> Iterator[tuple[int, Reply]]:
         """Give rows from slot `start` on their next token; those that end leave. Replies are yielded only when the
@@ -297,5 +281,4 @@ class ContinuousBatch:
         self.cache.drop(slot)
         self.active[slot] = self.active[last]
         self.active.pop()
-        if self.seen is not None:
-            self.seen[slot] = self.seen[last]
+        self.penalties.move(last, slot)

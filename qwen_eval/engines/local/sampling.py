@@ -1,8 +1,9 @@
-"""The next token of each row from its logits: repetition penalty, then greedy or temperature, top-k, top-p.
+"""The next token of each row from its logits: penalties, then greedy or temperature, top-k, top-p.
 
-The order and the formulas are transformers' (so greedy replies equal its `generate`). Everything runs on the logits'
-device for all rows together, and the host waits for it once, for the tokens. A sampled token is chosen by noise that
-belongs to its request, its place in the reply and the token alone (noise.py), so a reply does not depend on the batch.
+The order and the formulas are transformers' (so greedy replies equal its `generate`); a presence penalty is vLLM's.
+Everything runs on the logits' device for all rows together, and the host waits for it once, for the tokens. A sampled
+token is chosen by noise that belongs to its request, its place in the reply and the token alone (noise.py), so a reply
+does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ def penalise(logits: torch.Tensor, seen: torch.Tensor, penalties: torch.Tensor) 
     penalties fp32 [B]."""
     factor = penalties[:, None]
     return torch.where(seen, torch.where(logits < 0, logits * factor, logits / factor), logits)
+
+
+def penalise_presence(logits: torch.Tensor, generated: torch.Tensor, penalties: torch.Tensor) -> torch.Tensor:
+    """Presence penalty as vLLM has it, behind a repetition penalty: subtracted from the logit of every token that the
+    reply has already, however often; the prompt's do not count. logits fp32 [B, V], generated bool [B, V], penalties
+    fp32 [B]."""
+    return torch.where(generated, logits - penalties[:, None], logits)
 
 
 def pick(logits: torch.Tensor, requests: Sequence[Any], steps: Sequence[int]) -> list[int]:

@@ -77,6 +77,11 @@ def next_token(logits: torch.Tensor, row: Row, past: torch.Tensor, pick: Pick = 
         seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, past.to(logits.device), True)
         penalty = on_device([row.request.repetition_penalty], logits.device)
         logits = sampling.penalise(logits, seen, penalty)
+    if row.request.presence_penalty and row.generated_ids:
+        generated = torch.zeros_like(logits, dtype=torch.bool)
+        generated[0].index_fill_(0, on_device(row.generated_ids, logits.device), True)
+        amount = on_device([row.request.presence_penalty], logits.device)
+        logits = sampling.penalise_presence(logits, generated, amount)
     return pick(logits, [row.request], [len(row.generated_ids)])[0]
 
 
