@@ -187,7 +187,8 @@ def test_an_endpoint_that_refuses_everything_is_not_asked_everything(
     assert ended.status == 2
     assert f"{server.url} gave no reply (HTTP {status}: not like this; failed in a row: {GIVE_UP})" in ended.err
     assert ended.err.count("error: ") == 1 and "Traceback" not in ended.err
-    assert len(server.bodies) <= 4 + GIVE_UP + 2
+    # two are under way: one may be refused before the last that is answered, and two when it is given up
+    assert len(server.bodies) <= 4 + 1 + GIVE_UP + 2
     assert sorted(ids(sums / "out")) == [f"test/{i}" for i in range(4)], "what arrived is kept"
 
 

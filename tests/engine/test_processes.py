@@ -130,6 +130,7 @@ def test_no_process_outlives_the_one_that_asks(number: signal.Signals) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},  # its processes do not look for tests/ in the current folder
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
