@@ -122,9 +122,9 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Questions for some seconds: the demo's, several times, each a little different."""
+    """Questions for half a minute, in which both nodes load the model: the demo's, each in a few ways."""
     rows = [json.loads(line) for line in (ROOT / "demo/data/gsm8k/test.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = [{**row, "question": f"{row['question']} ({number})"} for number in range(6) for row in rows]
+    found = [{**row, "question": f"{row['question']} ({number})"} for number in range(16) for row in rows]
     (tmp_path / "gsm8k").mkdir()
     (tmp_path / "gsm8k/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
     return tmp_path / "gsm8k"
